@@ -1,0 +1,185 @@
+"""Self-attention networks SAN10, SAN15 and SAN19, pairwise and patchwise, that can stop half-way and go on later.
+
+Source: Zhao, Jia, Koltun (CVPR 2020); paper, section III.A and Fig. 13. Modules are registered in the order of the
+published implementation, with its shared ReLU and max-pool last, because the published operation counts follow it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from adaptive_models.attention import cumulative_attention, pairwise_attention, patchwise_attention
+
+BLOCKS = {"san10": (2, 1, 2, 4, 1), "san15": (3, 2, 3, 5, 2), "san19": (3, 3, 4, 6, 3)}
+KINDS = ("pairwise", "patchwise")
+WIDTHS = (64, 256, 512, 1024, 2048)
+KERNEL_SIZES = (3, 7, 7, 7, 7)
+SMALLEST_INPUT = 32
+
+
+class SelfAttention(nn.Module):
+    """Local self-attention of `channels` -> `channels / 4`, with weights shared by 8 value channels."""
+
+    def __init__(self, channels: int, kernel_size: int, kind: str) -> None:
+        super().__init__()
+        relation, values = channels // 16, channels // 4
+        groups = values // 8
+        self.kind, self.kernel_size = kind, kernel_size
+        self.query = nn.Conv2d(channels, relation, 1)
+        self.key = nn.Conv2d(channels, relation, 1)
+        self.value = nn.Conv2d(channels, values, 1)
+        if kind == "pairwise":
+            inputs, hidden, outputs = relation + 2, relation, groups
+            self.position = nn.Conv2d(2, 2, 1)
+        else:
+            inputs, hidden, outputs = relation * (kernel_size**2 + 1), groups, groups * kernel_size**2
+        self.weigh = nn.Sequential(
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inputs, hidden, 1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, outputs, 1),
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> values (N, C/4, H, W) and weights (N, C/32, k*k, H*W)."""
+        query, key, value = self.query(x), self.key(x), self.value(x)
+        if self.kind == "pairwise":
+            return pairwise_attention(query, key, value, self.position, self.weigh, self.kernel_size)
+        return patchwise_attention(query, key, value, self.weigh, self.kernel_size)
+
+
+class Bottleneck(nn.Module):
+    """BN, ReLU, self-attention, BN, ReLU, 1x1 convolution back to `channels`, plus the identity."""
+
+    def __init__(self, channels: int, kernel_size: int, kind: str) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.sam = SelfAttention(channels, kernel_size, kind)
+        self.bn2 = nn.BatchNorm2d(channels // 4)
+        self.conv = nn.Conv2d(channels // 4, channels, 1)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> the same shape, and the attention weights (N, C/32, k*k, H*W)."""
+        values, weights = self.sam(self.relu(self.bn1(x)))
+        return self.conv(self.relu(self.bn2(values))) + x, weights
+
+
+class SAN(nn.Module):
+    """A self-attention network without classifier: an image (N, channels, H, W) -> features (N, widths[-1]).
+
+    Args:
+        blocks: bottlenecks in each of the five stages.
+        kind: "pairwise" or "patchwise".
+        channels: input channels, 3 for RGB and 1 for a spectrogram.
+        widths: channels of the stages, multiples of 32.
+        split: the block after which `prescan` stops, as "layer<stage>.<block>" (paper: layer3.0).
+
+    Raises:
+        ValueError: unknown kind, or a split that is not one of the network's blocks.
+    """
+
+    REFERENCE_NAMES: ClassVar[dict[str, str]] = {
+        ".sam.conv1.": ".sam.query.",
+        ".sam.conv2.": ".sam.key.",
+        ".sam.conv3.": ".sam.value.",
+        ".sam.conv_p.": ".sam.position.",
+        ".sam.conv_w.": ".sam.weigh.",
+    }
+    REFERENCE_EXTRAS: ClassVar[tuple[str, ...]] = ("fc.weight", "fc.bias")
+
+    def __init__(
+        self,
+        blocks: tuple[int, ...] = BLOCKS["san19"],
+        kind: str = "pairwise",
+        channels: int = 3,
+        widths: tuple[int, ...] = WIDTHS,
+        split: str = "layer3.0",
+    ) -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind of self-attention {kind!r}: use one of {', '.join(KINDS)}")
+        self.features = widths[-1]
+        self.conv_in = nn.Conv2d(channels, widths[0], 1, bias=False)
+        self.bn_in = nn.BatchNorm2d(widths[0])
+        order = ["conv_in", "bn_in", "relu"]
+        for stage, width in enumerate(widths):
+            layer = nn.Sequential(*(Bottleneck(width, KERNEL_SIZES[stage], kind) for _ in range(blocks[stage])))
+            narrower = widths[max(stage - 1, 0)]
+            self.add_module(f"conv{stage}", nn.Conv2d(narrower, width, 1, bias=False))
+            self.add_module(f"bn{stage}", nn.BatchNorm2d(width))
+            self.add_module(f"layer{stage}", layer)
+            order += ["pool", f"conv{stage}"]
+            order += [f"layer{stage}.{block}" for block in range(blocks[stage])]
+            order += [f"bn{stage}", "relu"]
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        if split not in order or not split.startswith("layer"):
+            raise ValueError(f"no block {split!r} to split after: use one of {[n for n in order if '.' in n]}")
+        self._order = tuple(order)
+        self.split = split
+
+    def prescan(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the first half, up to and including the split block.
+
+        Args:
+            x: (N, channels, H, W), H and W at least 32.
+
+        Returns:
+            The state to resume from, and the cumulative global attention of the split block (N, C/32, H', W');
+            after layer3.0 that is (N, 32, H/16, W/16).
+
+        Raises:
+            ValueError: an input that is not of that shape.
+        """
+        x = self._before_split(x)
+        block = self.get_submodule(self.split)
+        x, weights = block(x)
+        return x, cumulative_attention(weights, (x.shape[2], x.shape[3]), block.sam.kernel_size)
+
+    def resume(self, state: Tensor) -> Tensor:
+        """Run the second half on what `prescan` returned; gives features (N, widths[-1])."""
+        for name in self._order[self._order.index(self.split) + 1 :]:
+            state = self._step(name, state)
+        return self.avgpool(state).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> features (N, widths[-1]); equals `resume(prescan(x)[0])` and makes no attention map."""
+        return self.resume(self._step(self.split, self._before_split(x)))
+
+    def _before_split(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.conv_in.in_channels or min(x.shape[2:]) < SMALLEST_INPUT:
+            raise ValueError(
+                f"input of shape {tuple(x.shape)}: SAN takes (N, {self.conv_in.in_channels}, H, W)"
+                f" with H and W at least {SMALLEST_INPUT}"
+            )
+        for name in self._order[: self._order.index(self.split)]:
+            x = self._step(name, x)
+        return x
+
+    def _step(self, name: str, x: Tensor) -> Tensor:
+        module = self.get_submodule(name)
+        return module(x)[0] if isinstance(module, Bottleneck) else module(x)
+
+
+def build_backbone(name: str, channels: int = 3, split: str = "layer3.0") -> SAN:
+    """Build a backbone by name: san10, san15 or san19, pairwise unless the name ends in "-patchwise".
+
+    Args:
+        name: e.g. "san19" or "san10-patchwise".
+        channels: 3 for RGB, 1 for a spectrogram.
+        split: the block after which `prescan` stops.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    base, _, kind = name.partition("-")
+    if base not in BLOCKS or kind not in ("", *KINDS):
+        known = [*BLOCKS, *(f"{b}-patchwise" for b in BLOCKS)]
+        raise ValueError(f"unknown backbone {name!r}: use one of {', '.join(known)}")
+    return SAN(BLOCKS[base], kind or "pairwise", channels, split=split)

@@ -1,0 +1,70 @@
+"""ResNet-50 (He et al., "Deep Residual Learning for Image Recognition", Table 1), in its version 1.5."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# Table 1 of He et al., conv2_x to conv5_x: input channels, inner channels, blocks, stride of the first block.
+STAGES = ((64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2), (1024, 512, 3, 2))
+
+
+class Bottleneck(nn.Module):
+    """Convolutions 1x1, 3x3 and 1x1 (to four times their channels) beside a shortcut.
+
+    The stride is on the 3x3 convolution (version 1.5, as in torchvision), not on the first 1x1 (version 1).
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        out_channels = 4 * channels
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Sequential | None = None
+        if in_channels != out_channels or stride != 1:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, 4 channels, H / stride, W / stride), sizes rounded up."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = Bottleneck(in_channels, channels, stride)
+    return nn.Sequential(first, *(Bottleneck(4 * channels, channels, stride=1) for _ in range(blocks - 1)))
+
+
+class ResNet50(nn.Module):
+    """ResNet-50 v1.5 on images of any size.
+
+    Parameters are named as in torchvision, so `load_state_dict` takes torchvision's `resnet50` checkpoints.
+
+    Args:
+        classes: size of the final linear layer; None for none, which gives the pooled features.
+    """
+
+    def __init__(self, classes: int | None = 1000) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (_stage(*row) for row in STAGES)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Identity() if classes is None else nn.Linear(2048, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, 3, H, W) to logits (N, classes), or to features (N, 2048) where classes is None."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(torch.flatten(self.avgpool(x), 1))

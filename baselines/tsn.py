@@ -1,0 +1,39 @@
+"""TSN (Wang et al., "Temporal Segment Networks"): one image network per segment, logits averaged."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from baselines.resnet import ResNet50
+
+
+def fold_segments(name: str, clips: Tensor, channels: int) -> Tensor:
+    """View clips (N, T, `channels`, H, W) as images (N T, `channels`, H, W).
+
+    Raises:
+        ValueError: if `clips` has another shape; `name` is what the message calls it.
+    """
+    if clips.ndim != 5 or clips.shape[2] != channels:
+        raise ValueError(f"{name} must have shape (N, T, {channels}, H, W), got {tuple(clips.shape)}")
+    return clips.flatten(0, 1)
+
+
+class TSN(nn.Module):
+    """ResNet-50 on one RGB frame of each segment; the consensus is the mean of the segments' logits.
+
+    Args:
+        classes: number of action classes, 101 for UCF-101.
+    """
+
+    def __init__(self, classes: int = 101) -> None:
+        super().__init__()
+        self.backbone = ResNet50(classes)
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Map frames (N, T, 3, H, W), T segments of N videos, to logits (N, classes).
+
+        Raises:
+            ValueError: if `rgb` has another shape.
+        """
+        logits: Tensor = self.backbone(fold_segments("rgb", rgb, 3))
+        return logits.unflatten(0, rgb.shape[:2]).mean(dim=1)

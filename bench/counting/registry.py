@@ -1,0 +1,93 @@
+"""The table of formulas: what one call of an operator costs.
+
+A formula is a pure function of an operator's arguments and its result: `formula(*args, out=result, **kwargs)`. It
+looks at shapes only, so it serves real and meta tensors alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Formula = Callable[..., "Cost | int"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call computes: multiply-accumulates, and elementary operations that are not part of one."""
+
+    macs: int = 0
+    other: int = 0
+
+    @property
+    def flops(self) -> int:
+        """Operations in the `exact` convention: two per multiply-accumulate, one per other operation."""
+        return 2 * self.macs + self.other
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A formula and the family under which its operators are reported, the same on every device and in every mode."""
+
+    family: str
+    formula: Formula
+
+
+FORMULAS: dict[str, Entry] = {}
+
+
+def operator_name(operator: Any) -> str:
+    """The qualified name, "namespace::name", of a string, an `OpOverload` or an `OpOverloadPacket`.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(operator, str) and "::" in operator:
+        return operator
+    if hasattr(operator, "_schema"):
+        return operator._schema.name
+    if hasattr(operator, "_qualified_op_name"):
+        return operator._qualified_op_name
+    raise TypeError(
+        f"cannot register a formula for {operator!r}: give an operator such as torch.ops.mylib.my_op"
+        ' or its name, "mylib::my_op"'
+    )
+
+
+def register_formula(*operators: Any, family: str | None = None) -> Callable[[Formula], Formula]:
+    """Register what an operator costs, for `count_flops`.
+
+    The decorated function is called as `formula(*args, out=result, **kwargs)` with what the operator was called with,
+    and returns a `Cost`, or an integer that is taken as multiply-accumulates.
+
+    Example, for an operator of one's own::
+
+        @bench.register_formula(torch.ops.mylib.my_matmul)
+        def my_matmul(a, b, *, out):
+            return out.numel() * a.shape[-1]
+
+    Args:
+        operators: `torch.ops.namespace.name`, an overload of it, or "namespace::name".
+        family: the name under which the operator is reported; its own name without namespace if not given.
+
+    Raises:
+        TypeError: not an operator.
+        ValueError: the operator has a formula already.
+    """
+    names = [operator_name(operator) for operator in operators]
+
+    def register(formula: Formula) -> Formula:
+        for name in names:
+            if name in FORMULAS:
+                raise ValueError(f"operator {name} has a formula already")
+        for name in names:
+            FORMULAS[name] = Entry(family or plain_name(name), formula)
+        return formula
+
+    return register
+
+
+def plain_name(name: str) -> str:
+    """An operator's name without namespace and in-place underscore: "aten::relu_" -> "relu"."""
+    return name.split("::", 1)[1].rstrip("_")

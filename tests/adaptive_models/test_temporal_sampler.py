@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from adaptive_models.ssim import ssim
+from adaptive_models.temporal_sampler import TemporalSampler, greedy, gumbel
+
+
+@pytest.fixture
+def sampler() -> TemporalSampler:
+    torch.manual_seed(0)
+    return TemporalSampler(max_skip=3, attention_shape=(4, 3, 3), hidden=16).eval()
+
+
+def frame(n: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    attention, hallucination = torch.rand(2, n, 4, 3, 3, generator=generator)
+    return attention, hallucination, ssim(attention, hallucination)
+
+
+def test_reference_vectors(shared: Path) -> None:
+    sampler = TemporalSampler(max_skip=3).eval()
+    keys = json.loads((shared / "reference" / "checkpoint_keys.json").read_text())
+    weights = {}
+    for name, shape, _ in keys["temporal_sampler_T3"]:
+        random = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
+        weights[name] = torch.zeros(shape)
+        if len(shape) == 2:
+            weights[name] += torch.from_numpy(random.normal(0, math.sqrt(2 / shape[1]), shape))
+    sampler.load_state_dict(weights)
+    vectors = np.load(shared / "reference" / "temporal_sampler_t3.npz")
+    attention, hallucination = (torch.from_numpy(vectors[name]) for name in ("attention", "hallucination"))
+    with torch.inference_mode():
+        logits, memory = sampler(attention, hallucination, ssim(attention, hallucination))
+    np.testing.assert_allclose(logits.numpy(), vectors["logits"], rtol=1e-4, atol=1e-5)
+    assert memory.shape == (2, 1, 1024)
+
+
+def test_parameters_of_the_published_size() -> None:
+    # A GRU layer has 3h (inputs + h) weights and 6h biases; inputs are 2 * 32 * 7 * 7 + 1 = 3137.
+    with torch.device("meta"):
+        sampler = TemporalSampler(max_skip=3)
+    expected = 3 * 1024 * (3137 + 1024 + 2) + 3 * 1024 * (1024 + 1024 + 2) + 4 * 1025
+    assert sum(parameter.numel() for parameter in sampler.parameters()) == expected
+
+
+def test_similarity_enters_negated_after_attention_and_hallucination(sampler: TemporalSampler) -> None:
+    attention, hallucination, similarity = frame(2)
+    inputs = torch.cat([attention.reshape(2, 36), hallucination.reshape(2, 36), -similarity.reshape(2, 1)], 1)
+    expected = sampler.fc_out(sampler.rnn(inputs.reshape(2, 1, 73))[0].reshape(2, 16))
+    torch.testing.assert_close(sampler(attention, hallucination, similarity)[0], expected)
+
+
+def test_no_memory_is_a_memory_of_zeros_and_memory_matters(sampler: TemporalSampler) -> None:
+    fresh, memory = sampler(*frame(2))
+    torch.testing.assert_close(sampler(*frame(2), torch.zeros(2, 2, 16)), (fresh, memory), rtol=0, atol=0)
+    assert not torch.allclose(sampler(*frame(2), memory)[0], fresh)
+
+
+def test_batch_equals_one_by_one(sampler: TemporalSampler) -> None:
+    frames = [frame(3, seed) for seed in range(3)]
+
+    def run(videos: slice) -> Tensor:
+        memory = None
+        for attention, hallucination, similarity in frames:
+            logits, memory = sampler(attention[videos], hallucination[videos], similarity[videos], memory)
+        return logits
+
+    with torch.inference_mode():
+        together, singly = run(slice(None)), torch.cat([run(slice(n, n + 1)) for n in range(3)])
+    assert together.shape == (3, 4)
+    assert (together - singly).abs().max() <= 1e-6 * singly.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"), [("meta", torch.float32), ("meta", torch.float16), ("cpu", torch.bfloat16)]
+)
+def test_meta_device_and_half_precision(sampler: TemporalSampler, device: str, dtype: torch.dtype) -> None:
+    network, inputs = sampler.to(device, dtype), [tensor.to(device, dtype) for tensor in frame(2)]
+    _, memory = network(*inputs)
+    logits, memory = network(*inputs, memory)
+    assert (logits.shape, logits.dtype, logits.device.type) == ((2, 4), dtype, device)
+    assert memory.shape == (2, 2, 16)
+    assert greedy(logits).shape == (2,)
+
+
+@pytest.mark.parametrize("max_skip", [0, -1])
+def test_a_sampler_without_a_choice_is_refused(max_skip: int) -> None:
+    with pytest.raises(ValueError, match=f"max_skip .* at least 1, got {max_skip}"):
+        TemporalSampler(max_skip)
+
+
+def test_greedy_takes_the_best_and_the_first_of_equals() -> None:
+    choice = greedy(torch.tensor([[0.0, 2.0, 1.0], [3.0, 1.0, 3.0]]))
+    assert choice.tolist() == [1, 0]
+    assert choice.dtype == torch.int64
+
+
+def test_gumbel_draws_from_the_softmax_and_repeats_with_its_seed() -> None:
+    probabilities = torch.tensor([0.5, 0.3, 0.2, 0.0])
+    logits = probabilities.log().expand(20_000, 4)
+    choice = gumbel(logits, torch.Generator().manual_seed(0))
+    shares = torch.bincount(choice, minlength=4) / len(choice)
+    assert shares[3] == 0
+    # Standard errors of the shares are at most sqrt(0.25 / 20000) = 0.0035.
+    torch.testing.assert_close(shares, probabilities, rtol=0, atol=0.014)
+    assert torch.equal(choice, gumbel(logits, torch.Generator().manual_seed(0)))
+    assert not torch.equal(choice, gumbel(logits, torch.Generator().manual_seed(1)))

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hook_counter import count_by_hooks
+
+from baselines.resnet import Bottleneck, ResNet50
+
+
+def test_published_operations_for_ucf101() -> None:
+    with torch.device("meta"):
+        # Global average pooling included: it counts its 2048 x 7 x 7 inputs.
+        assert count_by_hooks(ResNet50(101), torch.empty(1, 3, 224, 224)) == 4_120_082_944
+
+
+@pytest.mark.parametrize(("classes", "parameters"), [(1000, 25_557_032), (None, 25_557_032 - 2049 * 1000)])
+def test_parameters(classes: int | None, parameters: int) -> None:
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in ResNet50(classes).parameters()) == parameters
+
+
+@pytest.mark.parametrize("size", [(224, 224), (97, 33), (1, 1)])
+def test_any_size_gives_logits_or_features(size: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        images = torch.empty(2, 3, *size)
+        assert ResNet50(7)(images).shape == (2, 7)
+        assert ResNet50(None)(images).shape == (2, 2048)
+
+
+def test_odd_sizes_are_rounded_up_stage_by_stage() -> None:
+    with torch.device("meta"):
+        network = ResNet50()
+        x = network.maxpool(network.conv1(torch.empty(1, 3, 97, 33)))  # 97 x 33 -> 49 x 17 -> 25 x 9
+        shapes = [
+            (x := stage(x)).shape[1:]
+            for stage in network.children()
+            if isinstance(stage, torch.nn.Sequential)
+        ]
+    assert shapes == [(256, 25, 9), (512, 13, 5), (1024, 7, 3), (2048, 4, 2)]
+
+
+def test_state_dict_has_the_names_and_shapes_of_torchvision() -> None:
+    with torch.device("meta"):
+        state = {name: tuple(tensor.shape) for name, tensor in ResNet50().state_dict().items()}
+    known = {
+        "conv1.weight": (64, 3, 7, 7),
+        "bn1.running_var": (64,),
+        "bn1.num_batches_tracked": (),
+        "layer1.0.conv1.weight": (64, 64, 1, 1),
+        "layer1.0.downsample.0.weight": (256, 64, 1, 1),
+        "layer1.0.downsample.1.running_mean": (256,),
+        "layer1.2.conv1.weight": (64, 256, 1, 1),
+        "layer2.0.conv2.weight": (128, 128, 3, 3),
+        "layer2.3.bn3.bias": (512,),
+        "layer3.5.conv3.weight": (1024, 256, 1, 1),
+        "layer4.0.downsample.0.weight": (2048, 1024, 1, 1),
+        "layer4.2.bn2.weight": (512,),
+        "fc.weight": (1000, 2048),
+        "fc.bias": (1000,),
+    }
+    assert known.items() <= state.items()
+    assert len(state) == 320  # 53 convolutions, 53 batch norms of five tensors, two tensors of the classifier
+    assert not {"layer1.1.downsample.0.weight", "layer2.1.downsample.0.weight"} & state.keys()
+
+
+def test_a_block_adds_its_input_to_the_residual() -> None:
+    block = Bottleneck(256, 64, stride=1).eval()
+    torch.nn.init.zeros_(block.bn3.weight)  # no residual is left (the bias starts at 0)
+    x = torch.randn(2, 256, 5, 7)
+    before = x.clone()
+    assert torch.equal(block(x), before.clamp(min=0))
+    assert torch.equal(x, before)  # ReLU in place spares the caller's tensor
