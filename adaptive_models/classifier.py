@@ -119,9 +119,7 @@ class ThreeHeads(nn.Module):
         for name, width in self.widths.items():
             if features[name].shape != (len(global_features), width):
                 got = tuple(features[name].shape)
-                raise ValueError(
-                    f"the classifier needs {name} features of {width} values a frame, got shape {got}"
-                )
+                raise ValueError(f"the classifier needs {name} features of {width} values a frame, got shape {got}")
         logits, memories = [], []
         for i, (head, gru_head) in enumerate(self.heads.items()):
             inputs = torch.cat([features[name] for name in self.INPUTS[head]], dim=1)

@@ -172,9 +172,7 @@ def order_boxes_along_video(boxes: Tensor) -> Tensor:
         ValueError: the shape is not (T, k, 4) with at least one frame.
     """
     if boxes.ndim != 3 or boxes.shape[-1] != 4 or len(boxes) == 0:
-        raise ValueError(
-            f"order_boxes_along_video needs boxes (T, k, 4) with T >= 1, got {tuple(boxes.shape)}"
-        )
+        raise ValueError(f"order_boxes_along_video needs boxes (T, k, 4) with T >= 1, got {tuple(boxes.shape)}")
     corners = boxes.cpu().double().numpy()
     areas = (corners[..., 2] - corners[..., 0]) * (corners[..., 3] - corners[..., 1])
     distances = np.square(corners[:-1, :, None] - corners[1:, None]).sum(axis=-1)
@@ -218,13 +216,10 @@ def crop_boxes(images: Tensor, boxes: Tensor, box_size: int = 64) -> Tensor:
     """
     if images.ndim != 4 or boxes.ndim != 3 or boxes.shape[-1] != 4 or len(boxes) != len(images):
         raise ValueError(
-            f"crop_boxes needs images (N, C, H, W) and boxes (N, k, 4), "
-            f"got {tuple(images.shape)}, {tuple(boxes.shape)}"
+            f"crop_boxes needs images (N, C, H, W) and boxes (N, k, 4), got {tuple(images.shape)}, {tuple(boxes.shape)}"
         )
     if not 0 < box_size <= min(images.shape[2:]):
-        raise ValueError(
-            f"box_size must be from 1 to the image size {tuple(images.shape[2:])}, got {box_size}"
-        )
+        raise ValueError(f"box_size must be from 1 to the image size {tuple(images.shape[2:])}, got {box_size}")
     offsets = torch.arange(box_size, device=images.device)
     samples = torch.arange(len(images), device=images.device)[:, None, None, None, None]
     channels = torch.arange(images.shape[1], device=images.device)[:, None, None]

@@ -29,9 +29,7 @@ def ssim(x: Tensor, y: Tensor, window: int = 3, sigma: float = 1.5) -> Tensor:
         ValueError: the shapes differ or are not (N, C, h, w), or the window is not a positive odd number.
     """
     if x.ndim != 4 or x.shape != y.shape:
-        raise ValueError(
-            f"ssim needs two maps of one shape (N, C, h, w), got {tuple(x.shape)}, {tuple(y.shape)}"
-        )
+        raise ValueError(f"ssim needs two maps of one shape (N, C, h, w), got {tuple(x.shape)}, {tuple(y.shape)}")
     if window < 1 or window % 2 == 0:
         raise ValueError(f"ssim needs an odd window, so that it has a centre, got {window}")
     dtype = x.dtype

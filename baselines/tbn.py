@@ -25,9 +25,7 @@ class TBN(nn.Module):
         ValueError: if a modality is unknown or named twice, or none is given.
     """
 
-    def __init__(
-        self, modalities: Sequence[str] = ("rgb", "spectrogram"), classes: Sequence[int] = (125, 352)
-    ) -> None:
+    def __init__(self, modalities: Sequence[str] = ("rgb", "spectrogram"), classes: Sequence[int] = (125, 352)) -> None:
         super().__init__()
         if not modalities or len(set(modalities)) < len(modalities) or not set(modalities) <= set(CHANNELS):
             raise ValueError(f"modalities must be distinct, out of {list(CHANNELS)}, got {list(modalities)}")

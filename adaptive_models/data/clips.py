@@ -176,11 +176,7 @@ class VideoClip:
                 self._note("the file has no audio track: silence stands for it")
             # 25 is what FFmpeg assumes of a stream that does not tell its rate.
             self.fps = float(stream.average_rate or stream.guessed_rate or 25)
-            shown = [
-                packet.pts
-                for packet in self._packets(container, stream)
-                if packet.size and not packet.is_discard
-            ]
+            shown = [packet.pts for packet in self._packets(container, stream) if packet.size and not packet.is_discard]
             if not shown:
                 raise ClipError(f"{self.path}: its video stream holds no frames")
             if len(shown) < stream.frames:
@@ -206,9 +202,7 @@ class VideoClip:
             try:
                 yield from packet.decode()
             except av.FFmpegError as error:
-                self._note(
-                    f"parts of the {stream.type} stream cannot be decoded: left out ({error.strerror})"
-                )
+                self._note(f"parts of the {stream.type} stream cannot be decoded: left out ({error.strerror})")
 
     def _restart(self) -> None:
         """Go to source frame 0, by opening the file anew: not every format can seek."""

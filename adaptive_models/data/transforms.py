@@ -28,9 +28,7 @@ def prepare_frame(rgb: np.ndarray, size: int = 224, short_side: int = 256) -> Te
         ValueError: if `rgb` is not a uint8 colour image or the crop does not fit.
     """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or 0 in rgb.shape:
-        raise ValueError(
-            f"rgb is {rgb.dtype} of shape {rgb.shape}; a frame is uint8 of shape (height, width, 3)"
-        )
+        raise ValueError(f"rgb is {rgb.dtype} of shape {rgb.shape}; a frame is uint8 of shape (height, width, 3)")
     if not 1 <= size <= short_side:
         raise ValueError(f"size is {size}; the crop must be between 1 and short_side, {short_side}")
     height, width = (short_side * side // min(rgb.shape[:2]) for side in rgb.shape[:2])

@@ -15,9 +15,7 @@ from bench.counting.profile import Profile
 CROSS_CHECKS = ("fvcore", "thop", "torch")
 
 
-def count_flops(
-    module: Callable[..., Any], *args: Any, convention: str = "exact", **kwargs: Any
-) -> Profile:
+def count_flops(module: Callable[..., Any], *args: Any, convention: str = "exact", **kwargs: Any) -> Profile:
     """Count the operations of `module(*args, **kwargs)`.
 
     It runs on the meta device, with no arithmetic and no memory, unless the model's control flow needs values; then it
@@ -49,9 +47,7 @@ def count_flops(
 
         return count_with(convention, module, *args, **kwargs)
     if convention not in CONVENTIONS:
-        raise ValueError(
-            f"unknown convention {convention!r}: use one of {', '.join((*CONVENTIONS, *CROSS_CHECKS))}"
-        )
+        raise ValueError(f"unknown convention {convention!r}: use one of {', '.join((*CONVENTIONS, *CROSS_CHECKS))}")
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     with undisturbed():
         reason = ""

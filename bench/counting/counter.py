@@ -248,8 +248,6 @@ def _bytes(tensors: list[Tensor]) -> int:
     """Bytes that the tensors span, a broadcast dimension once."""
     total = 0
     for tensor in tensors:
-        elements = prod(
-            size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or not size
-        )
+        elements = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or not size)
         total += elements * tensor.element_size()
     return total

@@ -26,9 +26,7 @@ def copy_sharing_parameters(what: Any) -> Any:
     return _deep_copy(what, lambda tensor: tensor.detach().clone(), lambda parameter: parameter)
 
 
-def _deep_copy(
-    what: Any, copy_tensor: Callable[[Tensor], Tensor], copy_parameter: Callable[[Any], Any]
-) -> Any:
+def _deep_copy(what: Any, copy_tensor: Callable[[Tensor], Tensor], copy_parameter: Callable[[Any], Any]) -> Any:
     parameters = {id(p): p for module in modules_in(what) for p in module.parameters() if not is_lazy(p)}
     memo: dict[int, Any] = {key: copy_parameter(p) for key, p in parameters.items()}
     with torch.inference_mode(False), _CopyTensors(copy_tensor):

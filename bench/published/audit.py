@@ -104,9 +104,7 @@ def _mismatch(printed: Printed, should: Interval, check: str, how: str, hint: st
     recomputed = low if low == high else f"{low} to {high}"
     unit = _UNITS.get(printed.column, " %")
     miss = float(max(should.low - actual.high, actual.low - should.high))
-    explanation = (
-        f"{how}: {recomputed}{unit}; the printed {printed.text} is {miss:.2g}{unit} off beyond rounding{hint}"
-    )
+    explanation = f"{how}: {recomputed}{unit}; the printed {printed.text} is {miss:.2g}{unit} off beyond rounding{hint}"
     yield _finding(printed, check, recomputed, should, explanation)
 
 

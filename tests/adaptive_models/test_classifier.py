@@ -14,9 +14,7 @@ def three_heads(crops: int = 2, audio: int = 4) -> ThreeHeads:
     return ThreeHeads(6, audio, 7, crops, CLASSES, hidden=16).eval()
 
 
-def frame(
-    n: int, crops: int = 2, audio: int = 4, seed: int = 0
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def frame(n: int, crops: int = 2, audio: int = 4, seed: int = 0) -> tuple[Tensor, Tensor | None, Tensor | None]:
     generator = torch.Generator().manual_seed(seed)
     return (
         torch.rand(n, 6, generator=generator),

@@ -266,9 +266,7 @@ def test_order_along_a_video_sees_the_future_and_following_does_not() -> None:
 def test_crops_equal_slices(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 9), "box size")
     corner = st.tuples(st.integers(0, 12 - size), st.integers(0, 9 - size))
-    corners = torch.tensor(
-        data.draw(st.lists(st.lists(corner, min_size=2, max_size=2), min_size=3, max_size=3))
-    )
+    corners = torch.tensor(data.draw(st.lists(st.lists(corner, min_size=2, max_size=2), min_size=3, max_size=3)))
     images = torch.arange(3 * 3 * 12 * 9).reshape(3, 3, 12, 9)
     crops = crop_boxes(images, torch.cat([corners, corners + size], dim=2), size)
     assert crops.shape == (3, 2, 3, size, size)

@@ -30,8 +30,7 @@ def ssim_by_scipy(x: np.ndarray, y: np.ndarray, window: int, sigma: float) -> fl
 def test_equals_the_definition_with_scipys_gaussian_filter(window: int, sigma: float) -> None:
     x, y = maps(2, 3, 6, 5), maps(2, 3, 6, 5, seed=1)
     expected = [
-        np.mean([ssim_by_scipy(x[n, c].numpy(), y[n, c].numpy(), window, sigma) for c in range(3)])
-        for n in range(2)
+        np.mean([ssim_by_scipy(x[n, c].numpy(), y[n, c].numpy(), window, sigma) for c in range(3)]) for n in range(2)
     ]
     np.testing.assert_allclose(ssim(x, y, window, sigma).numpy(), expected, rtol=1e-10)
 

@@ -31,11 +31,7 @@ def test_odd_sizes_are_rounded_up_stage_by_stage() -> None:
     with torch.device("meta"):
         network = ResNet50()
         x = network.maxpool(network.conv1(torch.empty(1, 3, 97, 33)))  # 97 x 33 -> 49 x 17 -> 25 x 9
-        shapes = [
-            (x := stage(x)).shape[1:]
-            for stage in network.children()
-            if isinstance(stage, torch.nn.Sequential)
-        ]
+        shapes = [(x := stage(x)).shape[1:] for stage in network.children() if isinstance(stage, torch.nn.Sequential)]
     assert shapes == [(256, 25, 9), (512, 13, 5), (1024, 7, 3), (2048, 4, 2)]
 
 

@@ -62,17 +62,13 @@ def test_consensus_is_the_mean_over_single_segments(small: TBN, clips: dict[str,
         torch.testing.assert_close(together[label], expected)
 
 
-def test_features_are_concatenated_in_the_order_of_the_constructor(
-    small: TBN, clips: dict[str, Tensor]
-) -> None:
+def test_features_are_concatenated_in_the_order_of_the_constructor(small: TBN, clips: dict[str, Tensor]) -> None:
     segment = {name: clip[:1, :1] for name, clip in clips.items()}
     with torch.no_grad():
         rgb, flow = (small.backbones[name](segment[name][0]) for name in ("rgb", "flow"))
         weight, bias = small.fusion[0].parameters()
         hidden = (rgb @ weight[:, :1024].T + flow @ weight[:, 1024:].T + bias).clamp(min=0)
-        for classifier, logits in zip(
-            small.classifiers, small(flow=segment["flow"], rgb=segment["rgb"]), strict=True
-        ):
+        for classifier, logits in zip(small.classifiers, small(flow=segment["flow"], rgb=segment["rgb"]), strict=True):
             torch.testing.assert_close(logits, classifier(hidden))
 
 

@@ -119,7 +119,12 @@ def embedding_bag(weight: Tensor, indices: Tensor, *_: Any, out: Any, **__: Any)
 
 
 @register_formula(
-    "aten::softmax", "aten::log_softmax", "aten::_softmax", "aten::_log_softmax", "aten::_safe_softmax", family="softmax"
+    "aten::softmax",
+    "aten::log_softmax",
+    "aten::_softmax",
+    "aten::_log_softmax",
+    "aten::_safe_softmax",
+    family="softmax",
 )
 def softmax(x: Tensor, *_: Any, out: Tensor, **__: Any) -> Cost:
     """Maximum, subtraction, exponential, sum, division (or logarithm)."""
@@ -129,7 +134,15 @@ def softmax(x: Tensor, *_: Any, out: Tensor, **__: Any) -> Cost:
 @register_formula("aten::batch_norm", "aten::native_batch_norm", "aten::_native_batch_norm_legit", "aten::cudnn_batch_norm",
                   "aten::miopen_batch_norm", family="batch_norm")  # fmt: skip
 def batch_norm(
-    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any = None, training: bool = False, *_: Any, out: Any, **__: Any
+    x: Tensor,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any = None,
+    training: bool = False,
+    *_: Any,
+    out: Any,
+    **__: Any,
 ) -> Cost:
     """Scale and shift per element, weight and bias folded in; statistics of the batch if it is to use them."""
     return Cost(other=(6 if training else 2) * x.numel())
@@ -149,7 +162,13 @@ def updating_batch_norm(x: Tensor, *_: Any, out: Any, **__: Any) -> Cost:
 
 @register_formula("aten::layer_norm", "aten::native_layer_norm", "aten::group_norm", family="layer_norm")
 def layer_norm(
-    x: Tensor, shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, *_: Any, out: Any, **__: Any
+    x: Tensor,
+    shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *_: Any,
+    out: Any,
+    **__: Any,
 ) -> Cost:
     """Statistics (4), normalise (2), weight and bias."""
     return Cost(other=(6 + (weight is not None) + (bias is not None)) * x.numel())

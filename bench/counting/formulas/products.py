@@ -15,9 +15,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor
     return Cost(out.numel() * weight.shape[-1], out.numel() if bias is not None else 0)
 
 
-@register_formula(
-    "aten::mm", "aten::bmm", "aten::matmul", "aten::mv", "aten::dot", "aten::vdot", family="matmul"
-)
+@register_formula("aten::mm", "aten::bmm", "aten::matmul", "aten::mv", "aten::dot", "aten::vdot", family="matmul")
 def matmul(a: Tensor, b: Tensor, *, out: Tensor, **_: Any) -> Cost:
     """Every output element is one dot product over the last dimension of the first factor."""
     return Cost(out.numel() * a.shape[-1])
@@ -27,9 +25,7 @@ def matmul(a: Tensor, b: Tensor, *, out: Tensor, **_: Any) -> Cost:
     "aten::addmm", "aten::baddbmm", "aten::addmv", "aten::addbmm", "aten::addr",
     "aten::addmm_", "aten::baddbmm_", "aten::addmv_", "aten::addbmm_", "aten::addr_", family="matmul",
 )  # fmt: skip
-def add_matmul(
-    x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor, **_: Any
-) -> Cost:
+def add_matmul(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1, out: Tensor, **_: Any) -> Cost:
     """`beta * x + alpha * (a @ b)`; with `addbmm` the products of a batch are summed too."""
     if a.ndim == 1:  # addr, an outer product
         inner = 1

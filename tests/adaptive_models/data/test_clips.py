@@ -30,9 +30,7 @@ def write_video(
         video.width, video.height, video.pix_fmt = 64, 48, pixels
         audio = container.add_stream("pcm_s16le", rate=48000, layout="stereo") if sound is not None else None
         for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(
-                np.full((48, 64, 3), 10 * number % 256, np.uint8), format="rgb24"
-            )
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * number % 256, np.uint8), format="rgb24")
             frame.pts = stamp(number)
             container.mux(video.encode(frame))
         container.mux(video.encode())

@@ -35,9 +35,7 @@ COSTS = {
 PUBLISHED = {number: read_table(number) for number in NUMERALS}
 
 
-def with_cell(
-    tables: Mapping[int, Table], number: int, system: str, column: str, text: str
-) -> dict[int, Table]:
+def with_cell(tables: Mapping[int, Table], number: int, system: str, column: str, text: str) -> dict[int, Table]:
     row = dict(tables[number][system])
     row[column] = replace(row[column], text=text)
     return {**tables, number: {**tables[number], system: row}}
@@ -56,9 +54,7 @@ def listed(findings: list[Finding], check: str) -> list[tuple[str, str, str, str
 
 
 def test_counted_full_frames_are_the_known_ones() -> None:
-    assert [COSTS[f"epic/s{k}"].full for k in (1, 2, 3)] == pytest.approx(
-        [6.138401, 6.450716, 6.763030], abs=1e-6
-    )
+    assert [COSTS[f"epic/s{k}"].full for k in (1, 2, 3)] == pytest.approx([6.138401, 6.450716, 6.763030], abs=1e-6)
     assert pytest.approx(0.547171, abs=1e-6) == PRESCAN
 
 
@@ -100,9 +96,7 @@ def test_published_speed_ups_of_s0_that_totals_contradict() -> None:
     ]
     # the least and most that fit S_0,T_4: 4.005 x 34.575/23.98 = 5.7745, 4.015 x 34.585/23.98 = 5.7906;
     # S_0 without its classifier, 5.7804, is among them
-    (last,) = (
-        each for each in findings if each.system == "epic/s0-t4" and each.check == "speed_up_from_totals"
-    )
+    (last,) = (each for each in findings if each.system == "epic/s0-t4" and each.check == "speed_up_from_totals")
     assert "a reference of 5.775 to 5.791 GFLOPs" in last.explanation
     assert 5.775 < (LOW + AUDIO) / 1e9 < 5.791
 
@@ -111,12 +105,8 @@ def test_published_total_of_s3_t1_fits_neither_average_nor_shares() -> None:
     # by hand: 3.655 x 23.98 = 87.647 is the least that an average printed as 3.66 gives;
     # (0.5 x 0.547171 + 0.5 x 6.763030) x 23.98 = 87.649, or 87.65
     findings = audit(COSTS)
-    assert listed(findings, "total_vs_average") == [
-        ("II", "epic/s3-t1", "total_tflops", "87.47", "87.65 to 87.89")
-    ]
-    assert listed(findings, "total_vs_shares") == [
-        ("II", "epic/s3-t1", "total_tflops", "87.47", "87.64 to 87.66")
-    ]
+    assert listed(findings, "total_vs_average") == [("II", "epic/s3-t1", "total_tflops", "87.47", "87.65 to 87.89")]
+    assert listed(findings, "total_vs_shares") == [("II", "epic/s3-t1", "total_tflops", "87.47", "87.64 to 87.66")]
     assert not listed(findings, "average_vs_shares")
 
 
@@ -147,17 +137,13 @@ def test_published_accuracies_that_no_number_of_clips_gives() -> None:
 def test_all_but_three_of_these_accuracies_are_rounded_up() -> None:
     # by hand: 34.8207 up is 34.83, but 49.5413 up is 49.55, 49.9583 up is 49.96 and 56.2135 up is 56.22
     findings = [each for each in audit() if each.check == "accuracy_grid"]
-    others = [
-        each.published for each in findings if f"rounded up would be {each.published}" not in each.explanation
-    ]
+    others = [each.published for each in findings if f"rounded up would be {each.published}" not in each.explanation]
     assert others == ["49.57", "49.99", "56.24"]
 
 
 def test_published_top5_of_tbn_is_less_than_verb_and_noun_leave() -> None:
     # by hand: verb wrong in 11.71 %, noun in 31.69 %, so both right in 56.60 % at least
-    assert listed(audit(), "action_vs_verb_noun") == [
-        ("I", "epic/tbn-raf", "top5", "54.09", "56.59 to 68.31")
-    ]
+    assert listed(audit(), "action_vs_verb_noun") == [("I", "epic/tbn-raf", "top5", "54.09", "56.59 to 68.31")]
 
 
 def test_published_spatial_samplers_that_cost_more_than_the_full_frame_of_table_2() -> None:
@@ -229,16 +215,14 @@ INJECTED = [
         "epic/san19-base",
         "avg_gflops",
         "8.46",
-        own(1, "epic/san19-base", TRADE_OFF)
-        | {("text", f"epic/s{k}", "text_number", "avg_gflops") for k in (0, 3)},
+        own(1, "epic/san19-base", TRADE_OFF) | {("text", f"epic/s{k}", "text_number", "avg_gflops") for k in (0, 3)},
     ),
     (
         1,
         "epic/san19-base",
         "top1",
         "27.27",
-        own(1, "epic/san19-base", TRADE_OFF)
-        | {("text", f"epic/s{k}", "text_number", "top1") for k in (0, 3)},
+        own(1, "epic/san19-base", TRADE_OFF) | {("text", f"epic/s{k}", "text_number", "top1") for k in (0, 3)},
     ),
     (1, "epic/tbn-ra", "top5", "66.39", own(1, "epic/tbn-ra", "action_vs_verb_noun top5")),
     (1, "epic/tbn-ra", "verb_top1", "56.98", own(1, "epic/tbn-ra", f"{GRID} verb_top1")),
@@ -299,6 +283,20 @@ INJECTED = [
     (4, "ucf101/san19-base", "top5", "79.96", own(4, "ucf101/san19-base", "top5_vs_top1 top5")),
     (4, "ucf101/san19-base", "trade_off", "0.074", own(4, "ucf101/san19-base", TRADE_OFF)),
     (
+        2,
+        "epic/s0-t1",
+        "total_tflops",
+        "85.59",
+        own(2, "epic/s0-t1", "total_vs_average total_tflops", "total_vs_shares total_tflops"),
+    ),
+    (
+        4,  # S_2 with 72.19 may still be the most accurate
+        "ucf101/s3",
+        "top1",
+        "72.20",
+        own(4, "ucf101/s3", f"{GRID} top1") | {("text", "ucf101/s3-t1", "text_number", "top1")},
+    ),
+    (
         4,
         "ucf101/s3",
         "top1",
@@ -354,17 +352,20 @@ def test_shares_that_a_temporal_sampler_cannot_make() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "edge", "beyond"), [("skip_pct", "52.35", "52.36"), ("full_pct", "10.00", "9.99")]
+    ("column", "edge", "beyond", "check"),
+    [
+        # T_2 skips as much as it pre-scans at most: 52.34 is 52.345 at most, which may be printed as 52.35
+        ("skip_pct", "52.35", "52.36", "skip_possible"),
+        # 9.99 is 9.995 at most, less than the tenth that the first of ten frames makes
+        ("full_pct", "10.00", "9.99", "full_possible"),
+        # nouns right in 32.15 %, that is 32.155 % at most
+        ("top1", "32.16", "32.17", "action_vs_verb_noun"),
+    ],
 )
-def test_rounding_to_the_very_edge_is_accepted(column: str, edge: str, beyond: str) -> None:
-    # T_2 skips as much as it pre-scans at most: 52.34 is 52.345 at most, which may be printed as 52.35;
-    # 9.99 is 9.995 at most, less than the tenth that the first of ten frames makes
-    def is_possible(text: str) -> bool:
+def test_rounding_to_the_very_edge_is_accepted(column: str, edge: str, beyond: str, check: str) -> None:
+    for text, expected in ((edge, False), (beyond, True)):
         found = places(audit(tables=with_cell(PUBLISHED, 2, "epic/s0-t2", column, text)))
-        return not any(check.endswith("_possible") for _, _, check, _ in found)
-
-    assert is_possible(edge)
-    assert not is_possible(beyond)
+        assert (("II", "epic/s0-t2", check, column) in found) == expected
 
 
 # more than the widest recomputed interval of a column and half a unit
@@ -386,9 +387,7 @@ SOUND_DERIVED = [
 
 @given(st.sampled_from(SOUND_DERIVED), st.integers(min_value=0, max_value=10**4), st.booleans())
 @settings(deadline=None)
-def test_a_derived_value_moved_beyond_its_rounding_is_found(
-    place: tuple[int, Printed], units: int, up: bool
-) -> None:
+def test_a_derived_value_moved_beyond_its_rounding_is_found(place: tuple[int, Printed], units: int, up: bool) -> None:
     number, cell = place
     shift = Fraction(MARGINS[cell.column]) + Fraction(units, 10**cell.decimals)
     moved = cell.value + shift if up else max(cell.value - shift, Fraction(0))
@@ -457,4 +456,6 @@ def test_nothing_is_found_in_tables_that_were_rounded_once(seed: int) -> None:
 
 
 def test_quoted_rows_are_not_held_against_our_clips() -> None:
-    assert {each.check for each in audit() if each.system in QUOTED} == set()
+    # 952/2398 = 39.70 %, 953/2398 = 39.74 %
+    tables = with_cell(PUBLISHED, 1, "epic/slowfast-r101-8x8", "top5", "39.72")
+    assert not [each for each in audit(tables=tables) if each.system in QUOTED]

@@ -74,9 +74,7 @@ def test_table_3_is_printed_like_this_in_the_paper(shared: Path) -> None:
     ("workload", "file", "headers"),
     [("epic", "EPIC_val_action_labels.csv", 1), ("ucf101", "testlist01.txt", 0)],
 )
-def test_validation_clips_are_those_of_the_annotations(
-    shared: Path, workload: str, file: str, headers: int
-) -> None:
+def test_validation_clips_are_those_of_the_annotations(shared: Path, workload: str, file: str, headers: int) -> None:
     lines = (shared / "annotations" / workload / file).read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if line.strip()]) - headers == VALIDATION_CLIPS[workload]
 
@@ -102,9 +100,7 @@ def test_digits_that_are_no_number_are_refused() -> None:
     st.integers(min_value=0, max_value=4),
     st.sampled_from([ROUND_HALF_UP, ROUND_HALF_DOWN, ROUND_HALF_EVEN]),
 )
-def test_the_interval_holds_whatever_rounds_to_the_digits(
-    value: Decimal, decimals: int, rounding: str
-) -> None:
+def test_the_interval_holds_whatever_rounds_to_the_digits(value: Decimal, decimals: int, rounding: str) -> None:
     cell = printed(str(value.quantize(Decimal(1).scaleb(-decimals), rounding)))
     assert cell.decimals == decimals
     assert cell.interval.meets(exactly(Fraction(value)))
