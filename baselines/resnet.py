@@ -51,11 +51,12 @@ class ResNet50(nn.Module):
 
     Args:
         classes: size of the final linear layer; None for none, which gives the pooled features.
+        channels: of the input.
     """
 
-    def __init__(self, classes: int | None = 1000) -> None:
+    def __init__(self, classes: int | None = 1000, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -64,7 +65,7 @@ class ResNet50(nn.Module):
         self.fc = nn.Identity() if classes is None else nn.Linear(2048, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, 3, H, W) to logits (N, classes), or to features (N, 2048) where classes is None."""
+        """Map images (N, channels, H, W) to logits (N, classes), or to features (N, 2048) where classes is None."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(torch.flatten(self.avgpool(x), 1))

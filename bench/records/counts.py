@@ -1,0 +1,164 @@
+"""Counts of all systems as plain data: what tables are made from, without running a model again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import RunError
+
+if TYPE_CHECKING:
+    from bench.systems.registry import System
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Operations per frame of the two stages of an adaptive system."""
+
+    prescan: int
+    rest: int
+
+    @property
+    def full(self) -> int:
+        """A full frame is pre-scanned too."""
+        return self.prescan + self.rest
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one system costs, counted; all operations are per call unless they say per frame.
+
+    Attributes:
+        system: its id.
+        title: what the published tables call it.
+        backbone: of which network it is made.
+        modalities: its inputs, e.g. "R+A".
+        frames: frames of video that one call stands for.
+        params: parameters.
+        macs: multiply-accumulates of one call; of one full frame for an adaptive system.
+        paper_flops: in the `paper` convention.
+        exact_flops: in the `exact` convention.
+        paper_stages: of an adaptive system, as the paper describes it (execution order, three heads, classifiers).
+        exact_stages: the same in the `exact` convention.
+        published_stages: O_pre and the rest of O_full in the accounting of Tables II and V; of T_M systems.
+        published_spatial: per frame in the accounting of Tables I and IV; of S_k.
+        shares: per cent of frames {"skip", "prescan", "full"} at the published operating point, if adaptive.
+        shares_source: where they come from.
+        unknown: operators without a formula, which count nothing.
+    """
+
+    system: str
+    title: str
+    backbone: str
+    modalities: str
+    frames: int
+    params: int
+    macs: int
+    paper_flops: int
+    exact_flops: int
+    paper_stages: Stages | None = None
+    exact_stages: Stages | None = None
+    published_stages: Stages | None = None
+    published_spatial: int | None = None
+    shares: dict[str, float] | None = None
+    shares_source: str = ""
+    unknown: tuple[str, ...] = ()
+
+    def per_frame(self, flops: int, stages: Stages | None) -> float:
+        """Operations per frame of video: of one call spread over its frames, or of the stages weighed by the shares."""
+        if stages is None or self.shares is None:
+            return flops / self.frames
+        return (self.shares["prescan"] * stages.prescan + self.shares["full"] * stages.full) / 100
+
+    @property
+    def paper_per_frame(self) -> float:
+        """In the `paper` convention, of the system as the paper describes it."""
+        return self.per_frame(self.paper_flops, self.paper_stages)
+
+    @property
+    def exact_per_frame(self) -> float:
+        """In the `exact` convention."""
+        return self.per_frame(self.exact_flops, self.exact_stages)
+
+    @property
+    def published_per_frame(self) -> float:
+        """In the `paper` convention and, where the published code accounts differently, in its accounting."""
+        if self.published_stages is not None:
+            return self.per_frame(0, self.published_stages)
+        return self.paper_per_frame if self.published_spatial is None else float(self.published_spatial)
+
+
+def count_all(systems: Iterable[System], advance: Callable[[str], None] = lambda _: None) -> list[Count]:
+    """Count systems; `advance` is called with each id before it is counted."""
+    counts = []
+    for system in systems:
+        advance(system.id)
+        counts.append(count_one(system))
+    return counts
+
+
+def count_one(system: System) -> Count:
+    """Count one system in both conventions, and in the published accounting where that differs."""
+    from bench.systems.accounting import published_spatial, published_stages
+    from bench.systems.costs import count_system
+
+    paper, exact = count_system(system, "paper"), count_system(system, "exact")
+    crops = system.crops
+    return Count(
+        system=system.id,
+        title=system.title,
+        backbone=system.backbone,
+        modalities=system.modalities,
+        frames=system.frames,
+        params=paper.profile.params,
+        macs=exact.profile.macs,
+        paper_flops=paper.profile.flops,
+        exact_flops=exact.profile.flops,
+        paper_stages=_stages(paper.stages),
+        exact_stages=_stages(exact.stages),
+        published_stages=_stages(published_stages(system.workload, crops)) if crops is not None and system.max_skip else None,
+        published_spatial=published_spatial(system.workload, crops) if crops is not None and not system.max_skip else None,
+        shares=asdict(paper.shares) if paper.shares else None,
+        shares_source=paper.shares_source,
+        unknown=tuple(sorted({entry.operator for entry in exact.profile.unknown})),
+    )
+
+
+def _stages(stages: Any) -> Stages | None:
+    return None if stages is None else Stages(stages.prescan, stages.rest)
+
+
+def write_counts(counts: Iterable[Count], path: Path) -> None:
+    """Write counts as JSON, whole or not at all."""
+    from bench.records.files import write_text
+
+    data = {"schema": SCHEMA, "counts": [asdict(count) for count in counts]}
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def read_counts(path: Path) -> list[Count]:
+    """Read what `write_counts` wrote.
+
+    Raises:
+        RunError: a file that is not there, damaged, or of another schema.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise RunError(f"{path}: schema {data['schema']!r}, this version reads {SCHEMA}")
+        return [_count(entry) for entry in data["counts"]]
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file; `foveabench reproduce` makes it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({type(error).__name__}: {error})") from None
+
+
+def _count(entry: dict[str, Any]) -> Count:
+    for name in ("paper_stages", "exact_stages", "published_stages"):
+        entry[name] = entry[name] and Stages(**entry[name])
+    return Count(**{**entry, "unknown": tuple(entry["unknown"])})
