@@ -15,7 +15,8 @@ from torch import Tensor, nn
 def pad_by_reflection(x: Tensor, padding: int) -> Tensor:
     """Pad a map (N, C, H, W) on all sides by reflection, whatever its size.
 
-    A side that is not longer than the padding is reflected one pixel at a time; a side of one pixel repeats itself.
+    A map with a side that is not longer than the padding is reflected one pixel at a time, as often as it takes; a side
+    of one pixel repeats itself.
     """
     height, width = x.shape[-2:]
     if min(height, width) > padding:
@@ -53,7 +54,6 @@ def aggregate(value: Tensor, weights: Tensor, kernel_size: int) -> Tensor:
     """
     groups = weights.shape[1]
     shared = footprints(value, kernel_size).unflatten(1, (value.shape[1] // groups, groups))
-    # A matrix product loses less precision than multiplying and summing, and the attention of SAN19 has little to spare.
     return torch.einsum("nsgkp,ngkp->nsgp", shared, weights).reshape(value.shape)
 
 

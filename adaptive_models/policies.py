@@ -6,26 +6,33 @@ m in 0..M (paper, section III.D): 0 processes the frame fully; m > 0 leaves it p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from scipy.optimize import brentq
+from scipy.special import softmax
 from torch import Tensor
 
 from adaptive_models.temporal_sampler import greedy, gumbel
 
+STEEPEST = 50.0
+"""Logarithm of the ratio beyond which only the smallest, or only the largest, of the choices 1..M is ever made."""
+
 
 class Policy(Protocol):
-    """What a system asks; anything with this method will do."""
+    """What a system asks; anything with this method will do.
+
+    Decisions should depend on the number of the video and the frame, not on which videos are asked about together.
+    """
 
     def choose(self, videos: Sequence[int], t: int, logits: Tensor) -> Sequence[int]:
         """Decide for several videos at frame t.
 
         Args:
-            videos: which videos of the run are asked about, by position.
+            videos: numbers of the videos that are asked about; in a single run, their positions.
             t: index of the frame.
             logits: (len(videos), M + 1), what the temporal sampler says.
 
@@ -44,23 +51,27 @@ class AlwaysFull:
 
 
 class Learned:
-    """The temporal sampler's own choice: its best, or with a seed a Gumbel sample, the same however videos are batched."""
+    """The temporal sampler's own choice.
+
+    Args:
+        seed: None for its best; a seed for a Gumbel sample, with noise that depends on seed, video and frame alone.
+    """
 
     def __init__(self, seed: int | None = None) -> None:
-        self._seed = seed
-        self._generators: dict[int, torch.Generator] = {}
+        self.seed = seed
 
     def choose(self, videos: Sequence[int], t: int, logits: Tensor) -> list[int]:
         """The largest logit, or a sample of the softmax."""
-        if self._seed is None:
+        if self.seed is None:
             return greedy(logits).tolist()
-        return [int(gumbel(row, self._generator(v))) for v, row in zip(videos, logits.cpu().split(1), strict=True)]
+        generators = [_generator(self.seed, video, t) for video in videos]
+        rows = logits.cpu().split(1)
+        return [int(gumbel(row, generator)) for row, generator in zip(rows, generators, strict=True)]
 
-    def _generator(self, video: int) -> torch.Generator:
-        if video not in self._generators:
-            seed = np.random.SeedSequence((self._seed, video)).generate_state(1, np.uint64)[0]
-            self._generators[video] = torch.Generator().manual_seed(int(seed) % 2**63)
-        return self._generators[video]
+
+def _generator(*key: int) -> torch.Generator:
+    (seed,) = np.random.SeedSequence(key).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(seed))
 
 
 @dataclass(frozen=True)
@@ -75,8 +86,8 @@ class Shares:
 class GivenShares:
     """Decisions that T_M could have made, whose shares over many videos are the ones given.
 
-    Each choice is drawn with fixed probabilities: p_0 for a full frame, and p_m proportional to r^m for m = 1..M, with p_0
-    and r solved so that the expected shares are those given. So that the shares come close after few videos, every
+    Each choice is drawn with fixed probabilities: p_0 for a full frame, and p_m proportional to r^m for m = 1..M, with
+    p_0 and r solved so that the expected shares are those given. So that the shares come close after few videos, every
     video's sequence is the best of several draws: the one that brings the shares so far nearest to the target.
 
     Args:
@@ -94,17 +105,20 @@ class GivenShares:
     def __init__(self, shares: Shares, max_skip: int, frames: int, seed: int = 0) -> None:
         if max_skip < 1 or frames < 2:
             raise ValueError(f"T_{max_skip} on {frames} frames has nothing to choose")
-        if abs(shares.skip + shares.prescan + shares.full - 100) > 0.05:
-            raise ValueError(f"shares must sum to 100 per cent: {shares}")
+        parts = (shares.skip, shares.prescan, shares.full)
+        if not (min(parts) >= 0 and abs(sum(parts) - 100) <= 0.05):
+            raise ValueError(f"shares are parts of 100 per cent, got {shares}")
         self.shares, self.max_skip, self.frames = shares, max_skip, frames
         self.probabilities = _solve(shares, max_skip, frames)
-        self._target = np.array([shares.skip, shares.prescan, shares.full]) / 100 * frames
+        self._target = np.array(parts) / 100 * frames
         self._error = np.zeros(3)
         self._generator = np.random.default_rng(seed)
         self._sequences: list[list[int]] = []
 
     def choose(self, videos: Sequence[int], t: int, logits: Tensor) -> list[int]:
         """What the videos' sequences hold for frame t; the logits play no part."""
+        if t >= self.frames:
+            raise ValueError(f"decisions were made for videos of {self.frames} frames, there is none for frame {t}")
         return [self.sequence(video)[t] for video in videos]
 
     def sequence(self, video: int) -> list[int]:
@@ -119,8 +133,7 @@ class GivenShares:
 
     def _draw(self) -> list[int]:
         sequence = [0]
-        while len(sequence) < self.frames:
-            choice = int(self._generator.choice(self.max_skip + 1, p=self.probabilities))
+        for choice in self._generator.choice(self.max_skip + 1, size=self.frames, p=self.probabilities).tolist():
             sequence += [choice] + [-1] * (choice - 1)
         return sequence[: self.frames]
 
@@ -134,41 +147,36 @@ def _solve(shares: Shares, max_skip: int, frames: int) -> np.ndarray:
     """Probabilities of 0..M whose expected full and skip shares over `frames` frames are those given."""
     full, skip = shares.full / 100 * frames, shares.skip / 100 * frames
 
-    def with_full_share(ratio: float) -> np.ndarray:
-        def miss(p_full: float) -> float:
-            return _expected(_mixture(p_full, ratio, max_skip), frames)[0] - full
+    def with_full_share(log_ratio: float) -> np.ndarray:
+        def missing(p_full: float) -> float:
+            return _expected(_mixture(p_full, log_ratio, max_skip), frames)[0] - full
 
-        return _mixture(_root(miss, 0.0, 1.0), ratio, max_skip)
+        return _mixture(_root(missing, 0.0, 1.0), log_ratio, max_skip)
 
-    def miss_of_skips(log_ratio: float) -> float:
-        return _expected(with_full_share(np.exp(log_ratio)), frames)[1] - skip
+    def missing(log_ratio: float) -> float:
+        return _expected(with_full_share(log_ratio), frames)[1] - skip
 
     try:
-        if max_skip == 1 or skip == 0:
-            if skip > 0.005:
-                raise ValueError
-            return with_full_share(0.0)
-        return with_full_share(np.exp(_root(miss_of_skips, -30.0, 30.0)))
+        return with_full_share(_root(missing, -STEEPEST, STEEPEST))
     except ValueError:
         raise ValueError(f"T_{max_skip} cannot make {shares} on {frames} frames, the first of them full") from None
 
 
-def _root(function: object, low: float, high: float) -> float:
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
     """Where a rising function crosses zero; its ends may miss by rounding.
 
     Raises:
         ValueError: it does not cross.
     """
     for end in (low, high):
-        if abs(function(end)) < 1e-9:  # type: ignore[operator]
+        if abs(function(end)) < 1e-9:
             return end
     return float(brentq(function, low, high, xtol=1e-12))
 
 
-def _mixture(p_full: float, ratio: float, max_skip: int) -> np.ndarray:
-    """p_0 and p_m proportional to ratio^m, where ratio 0 means that m is always 1."""
-    weights = np.power(ratio, np.arange(max_skip)) if ratio <= 1 else np.power(1 / ratio, np.arange(max_skip))[::-1]
-    return np.concatenate(([p_full], (1 - p_full) * weights / weights.sum()))
+def _mixture(p_full: float, log_ratio: float, max_skip: int) -> np.ndarray:
+    """p_0, and p_m proportional to ratio^m for m = 1..M, as (M + 1,)."""
+    return np.concatenate(([p_full], (1 - p_full) * softmax(log_ratio * np.arange(max_skip))))
 
 
 def _expected(probabilities: np.ndarray, frames: int) -> tuple[float, float]:

@@ -76,11 +76,11 @@ class SAN(nn.Module):
         blocks: bottlenecks in each of the five stages.
         kind: "pairwise" or "patchwise".
         channels: input channels, 3 for RGB and 1 for a spectrogram.
-        widths: channels of the stages, multiples of 32.
+        widths: channels of each stage, multiples of 32.
         split: the block after which `prescan` stops, as "layer<stage>.<block>" (paper: layer3.0).
 
     Raises:
-        ValueError: unknown kind, or a split that is not one of the network's blocks.
+        ValueError: unknown kind, stages that are not five or of odd widths, or a split that is none of the blocks.
     """
 
     REFERENCE_NAMES: ClassVar[dict[str, str]] = {
@@ -103,6 +103,8 @@ class SAN(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"unknown kind of self-attention {kind!r}: use one of {', '.join(KINDS)}")
+        if not len(blocks) == len(widths) == len(KERNEL_SIZES) or any(width < 32 or width % 32 for width in widths):
+            raise ValueError(f"SAN has five stages, widths are multiples of 32: got blocks {blocks}, widths {widths}")
         self.features = widths[-1]
         self.conv_in = nn.Conv2d(channels, widths[0], 1, bias=False)
         self.bn_in = nn.BatchNorm2d(widths[0])
@@ -119,8 +121,9 @@ class SAN(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.pool = nn.MaxPool2d(2, 2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        if split not in order or not split.startswith("layer"):
-            raise ValueError(f"no block {split!r} to split after: use one of {[n for n in order if '.' in n]}")
+        splits = [name for name in order if "." in name]
+        if split not in splits:
+            raise ValueError(f"no block {split!r} to split after: use one of {', '.join(splits)}")
         self._order = tuple(order)
         self.split = split
 
@@ -138,9 +141,14 @@ class SAN(nn.Module):
             ValueError: an input that is not of that shape.
         """
         x = self._before_split(x)
-        block = self.get_submodule(self.split)
+        block = self._split_block()
         x, weights = block(x)
         return x, cumulative_attention(weights, (x.shape[2], x.shape[3]), block.sam.kernel_size)
+
+    def attention_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Shape (C, h, w) of the attention map that `prescan` makes of an image of this height and width."""
+        halvings = self._order[: self._order.index(self.split)].count("pool")
+        return self._split_block().conv.out_channels // 32, height >> halvings, width >> halvings
 
     def resume(self, state: Tensor) -> Tensor:
         """Run the second half on what `prescan` returned; gives features (N, widths[-1])."""
@@ -149,7 +157,7 @@ class SAN(nn.Module):
         return self.avgpool(state).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) -> features (N, widths[-1]); equals `resume(prescan(x)[0])` and makes no attention map."""
+        """(N, channels, H, W) -> features (N, widths[-1]); equals `resume(prescan(x)[0])` without the attention map."""
         return self.resume(self._step(self.split, self._before_split(x)))
 
     def _before_split(self, x: Tensor) -> Tensor:
@@ -161,6 +169,11 @@ class SAN(nn.Module):
         for name in self._order[: self._order.index(self.split)]:
             x = self._step(name, x)
         return x
+
+    def _split_block(self) -> Bottleneck:
+        block = self.get_submodule(self.split)
+        assert isinstance(block, Bottleneck)
+        return block
 
     def _step(self, name: str, x: Tensor) -> Tensor:
         module = self.get_submodule(name)
@@ -178,8 +191,8 @@ def build_backbone(name: str, channels: int = 3, split: str = "layer3.0") -> SAN
     Raises:
         ValueError: an unknown name.
     """
-    base, _, kind = name.partition("-")
-    if base not in BLOCKS or kind not in ("", *KINDS):
-        known = [*BLOCKS, *(f"{b}-patchwise" for b in BLOCKS)]
+    known = {f"{base}{ending}": (base, kind) for kind, ending in zip(KINDS, ("", "-patchwise")) for base in BLOCKS}
+    if name not in known:
         raise ValueError(f"unknown backbone {name!r}: use one of {', '.join(known)}")
-    return SAN(BLOCKS[base], kind or "pairwise", channels, split=split)
+    base, kind = known[name]
+    return SAN(BLOCKS[base], kind, channels, split=split)

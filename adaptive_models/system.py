@@ -1,14 +1,15 @@
 """The adaptive system: pre-scan, decide, and look closely only where and when it matters (paper, Figs. 1, 7, 10).
 
-Skipping is executed: a frame that is skipped is not even asked for, and of a frame that is only pre-scanned nothing after
-the first half of the network runs. Videos run one by one (`stream`) or batched (`run`), through the same code.
+Skipping is executed: a frame that is skipped is not even asked for, and of a frame that is only pre-scanned nothing
+after the first half of the network runs. Videos run one by one (`stream`) or batched (`run`), through the same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,9 @@ from adaptive_models.temporal_sampler import TemporalSampler
 
 HIGH_SIZE, LOW_SIZE, CROP_SIZE, SPECTROGRAM_SIZE = 224, 112, 64, 256
 
+SAN19 = partial(build_backbone, "san19")
+"""Makes the backbone of the paper for images of 3 channels, or spectrograms of 1."""
+
 Decision = Literal["full", "prescan", "skip"]
 BoxOrder = Literal["causal", "published"]
 
@@ -37,13 +41,21 @@ class Features:
     audio: Tensor | None
     crops: Tensor | None
 
+    def of(self, position: int) -> Features:
+        """Of one frame alone, as a batch of one."""
+
+        def one(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[position : position + 1]
+
+        return Features(self.image[position : position + 1], one(self.audio), one(self.crops))
+
 
 @dataclass
 class FrameResult:
     """What happened to one frame of one video.
 
     Attributes:
-        video: position of the video in the run.
+        video: number of the video.
         t: index of the frame.
         decision: "full", "prescan" or "skip".
         attention: (C, h, w), unless skipped.
@@ -78,21 +90,11 @@ class ClipResult:
         return [frame.decision for frame in self.frames]
 
 
-@dataclass
-class Memory:
-    """What the system remembers of each of N videos between frames."""
-
-    sampler: Tensor | None = None  # (layers, N, hidden)
-    hallucination: Tensor | None = None  # (N, C, h, w), of the next frame
-    hallucinator: tuple[Tensor, Tensor] | None = None  # (N, C, h, w) each
-    boxes: Tensor | None = None  # (N, k, 4), of the last full frame
-    heads: Tensor | None = None  # (heads, layers, N, hidden)
-
-
 class AdaptiveSystem(nn.Module):
     """S_k, or (S_k, T_M) with a temporal sampler.
 
-    The low-resolution frame, the crops and the spectrogram have networks of their own, as they are trained for their sizes.
+    The low-resolution frame, the crops and the spectrogram have networks of their own, as they are trained for their
+    sizes. Like any module, it is made in training mode: call `eval()` before running videos.
 
     Args:
         crops: k, high-resolution crops of a full frame; 0 for none.
@@ -100,7 +102,11 @@ class AdaptiveSystem(nn.Module):
         classes: number of classes in each group, e.g. (125, 352) for verbs and nouns.
         audio: whether there are spectrograms.
         head_layers: layers of the GRU heads: 2 for `epic`, 1 for `ucf101`.
-        backbone: name for `build_backbone`.
+        make_backbone: makes a network for a number of input channels, 3 or 1.
+        hidden: width of the GRUs, of the heads and of the temporal sampler.
+
+    Raises:
+        ValueError: a negative k, or an M below 1.
     """
 
     def __init__(
@@ -110,22 +116,24 @@ class AdaptiveSystem(nn.Module):
         classes: tuple[int, ...],
         audio: bool,
         head_layers: int,
-        backbone: str = "san19",
+        make_backbone: Callable[[int], SAN] = SAN19,
+        hidden: int = 1024,
     ) -> None:
         super().__init__()
         if crops < 0:
             raise ValueError(f"the number of crops k must be 0 or more, got {crops}")
         self.crops, self.max_skip, self.classes, self.audio = crops, max_skip, classes, audio
-        self.low_rgb = build_backbone(backbone)
-        self.high_rgb: SAN | None = build_backbone(backbone) if crops else None
-        self.spectrogram: SAN | None = build_backbone(backbone, channels=1) if audio else None
+        self.low_rgb = make_backbone(3)
+        self.high_rgb = make_backbone(3) if crops else None
+        self.spectrogram = make_backbone(1) if audio else None
         self.hallucinator: Hallucinator | None = None
         self.temporal_sampler: TemporalSampler | None = None
         if max_skip is not None:
-            self.hallucinator = Hallucinator()
-            self.temporal_sampler = TemporalSampler(max_skip)
+            attention_shape = self.low_rgb.attention_shape(LOW_SIZE, LOW_SIZE)
+            self.hallucinator = Hallucinator(attention_shape[0])
+            self.temporal_sampler = TemporalSampler(max_skip, attention_shape, hidden)
         width = self.low_rgb.features
-        self.classifier = ThreeHeads(width, width if audio else 0, width, crops, classes, layers=head_layers)
+        self.classifier = ThreeHeads(width, width if audio else 0, width, crops, classes, hidden, head_layers)
 
     # --- stages of a frame, on a batch of videos ---
 
@@ -135,7 +143,14 @@ class AdaptiveSystem(nn.Module):
         Returns:
             The state from which the second half goes on, and the attention (N, 32, 7, 7); without a sampler to use
             it, there is no attention, and the state is the low-resolution image.
+
+        Raises:
+            ValueError: images of another shape.
         """
+        if images.shape[1:] != (3, HIGH_SIZE, HIGH_SIZE):
+            raise ValueError(
+                f"images of shape {tuple(images.shape)}: the system takes (N, 3, {HIGH_SIZE}, {HIGH_SIZE})"
+            )
         low = F.interpolate(images, size=(LOW_SIZE, LOW_SIZE), mode="bilinear", align_corners=False)
         if not self.crops and self.temporal_sampler is None:
             return low, None
@@ -176,6 +191,7 @@ class AdaptiveSystem(nn.Module):
         audio = self.spectrogram(spectrograms) if self.spectrogram is not None else None
         if self.high_rgb is None:
             return Features(image, audio, None), None
+        assert attention is not None
         boxes = salient_boxes(attention, self.crops, HIGH_SIZE, CROP_SIZE)
         if previous_boxes is not None:
             boxes = follow_boxes(previous_boxes, boxes)
@@ -189,14 +205,27 @@ class AdaptiveSystem(nn.Module):
     # --- videos ---
 
     @torch.inference_mode()
-    def stream(self, clip: Clip, policy: Policy | None = None) -> Iterator[FrameResult]:
-        """Run one video frame by frame, as it would arrive; frames that are skipped are not asked of the clip."""
-        for results in self._steps([clip], policy or AlwaysFull()):
+    def stream(self, clip: Clip, policy: Policy | None = None, video: int = 0) -> Iterator[FrameResult]:
+        """Run one video frame by frame, as it would arrive; frames that are skipped are not asked of the clip.
+
+        Args:
+            clip: the video.
+            policy: who decides; every frame is full if not given.
+            video: number under which the policy knows the video.
+
+        Raises:
+            ValueError: a choice that T_M does not have.
+        """
+        for results in _Run(self, [clip], policy, video).frames():
             yield results[0]
 
     @torch.inference_mode()
     def run(
-        self, clips: Sequence[Clip], policy: Policy | None = None, box_order: BoxOrder = "causal"
+        self,
+        clips: Sequence[Clip],
+        policy: Policy | None = None,
+        box_order: BoxOrder = "causal",
+        first_video: int = 0,
     ) -> list[ClipResult]:
         """Run several videos at once; at each step only those that need a stage go through it.
 
@@ -205,149 +234,25 @@ class AdaptiveSystem(nn.Module):
             policy: who decides; every frame is full if not given.
             box_order: how crops keep to their slots along a video: "causal", by the frame before, or "published", by
                 the shortest paths over the whole video, which needs all its frames.
+            first_video: number under which the policy knows the first of the clips; the others follow.
 
         Raises:
             ValueError: clips of different lengths, an unknown order, or a choice that T_M does not have.
         """
         if box_order not in ("causal", "published"):
             raise ValueError(f"unknown order of boxes {box_order!r}: use 'causal' or 'published'")
-        frames: list[list[FrameResult]] = [[] for _ in clips]
-        for results in self._steps(clips, policy or AlwaysFull()):
-            for result in results:
-                frames[result.video].append(result)
-        if box_order == "published" and self.crops:
-            for video in frames:
-                self._reorder([frame for frame in video if frame.decision == "full"])
-        return [ClipResult(mean_logits(video), video) for video in frames]
+        causal = box_order == "causal" or not self.crops
+        steps = list(_Run(self, clips, policy, first_video, causal).frames())
+        videos = [list(frames) for frames in zip(*steps, strict=True)]
+        if not causal:
+            for frames in videos:
+                self._classify_in_published_order([frame for frame in frames if frame.decision == "full"])
+        return [ClipResult(mean_logits(frames), frames) for frames in videos]
 
-    def _steps(self, clips: Sequence[Clip], policy: Policy) -> Iterator[list[FrameResult]]:
-        lengths = {clip.frames for clip in clips}
-        if len(lengths) != 1:
-            raise ValueError(f"videos of one run must have equally many frames, got {sorted(lengths)}")
-        memory = Memory()
-        waiting = [0] * len(clips)
-        for t in range(lengths.pop()):
-            looking = [video for video, frames in enumerate(waiting) if frames == 0]
-            results = self._step(clips, looking, t, policy, memory, waiting) if looking else {}
-            for video in set(range(len(clips))) - set(looking):
-                waiting[video] -= 1
-            yield [results.get(video) or FrameResult(video, t, "skip") for video in range(len(clips))]
-
-    def _step(
-        self,
-        clips: Sequence[Clip],
-        looking: list[int],
-        t: int,
-        policy: Policy,
-        memory: Memory,
-        waiting: list[int],
-    ) -> dict[int, FrameResult]:
-        """Look at frame t of the videos `looking`; writes to `memory`, and to `waiting` how many frames each skips."""
-        images = self._stack([clips[video].image(t) for video in looking])
-        videos = torch.tensor(looking, device=images.device)
-        state, attention = self.scan(images)
-        results = {video: FrameResult(video, t, "full") for video in looking}
-        choices = [0] * len(looking)
-        if self.temporal_sampler is not None:
-            assert attention is not None
-            if t > 0:
-                choices = self._ask(policy, looking, videos, t, attention, memory, results)
-            self._expect(videos, attention, memory)
-        for position, (video, choice) in enumerate(zip(looking, choices, strict=True)):
-            result = results[video]
-            result.attention = None if attention is None else attention[position]
-            if choice:
-                result.decision = "prescan"
-                waiting[video] = choice - 1
-        full = [position for position, choice in enumerate(choices) if choice == 0]
-        if full:
-            chosen = torch.tensor(full, device=images.device)
-            self._process(
-                [results[looking[position]] for position in full],
-                [clips[looking[position]] for position in full],
-                state.index_select(0, chosen),
-                None if attention is None else attention.index_select(0, chosen),
-                images.index_select(0, chosen),
-                videos.index_select(0, chosen),
-                memory,
-            )
-        return results
-
-    def _ask(
-        self,
-        policy: Policy,
-        looking: list[int],
-        videos: Tensor,
-        t: int,
-        attention: Tensor,
-        memory: Memory,
-        results: dict[int, FrameResult],
-    ) -> list[int]:
-        assert self.temporal_sampler is not None
-        assert memory.hallucination is not None
-        hallucination = memory.hallucination.index_select(0, videos)
-        if memory.sampler is None:
-            rnn = self.temporal_sampler.rnn
-            memory.sampler = attention.new_zeros(rnn.num_layers, len(memory.hallucination), rnn.hidden_size)
-        logits, sampler, similarity = self.decide(attention, hallucination, memory.sampler.index_select(1, videos))
-        memory.sampler.index_copy_(1, videos, sampler)
-        for position, video in enumerate(looking):
-            results[video].hallucination = hallucination[position]
-            results[video].similarity = float(similarity[position])
-        choices = list(policy.choose(looking, t, logits))
-        if len(choices) != len(looking) or not all(choice in range(logits.shape[1]) for choice in choices):
-            raise ValueError(
-                f"policy {type(policy).__name__} chose {choices} at frame {t} for {len(looking)} videos:"
-                f" it must choose from 0 to {logits.shape[1] - 1} for each"
-            )
-        return choices
-
-    def _expect(self, videos: Tensor, attention: Tensor, memory: Memory) -> None:
-        if memory.hallucinator is None:  # the first frame, which is looked at in every video
-            memory.hallucination, memory.hallucinator = self.hallucinate(attention, None)
-            return
-        assert memory.hallucination is not None
-        before = (
-            memory.hallucinator[0].index_select(0, videos),
-            memory.hallucinator[1].index_select(0, videos),
-        )
-        hallucination, after = self.hallucinate(attention, before)
-        memory.hallucination.index_copy_(0, videos, hallucination)
-        for stored, new in zip(memory.hallucinator, after, strict=True):
-            stored.index_copy_(0, videos, new)
-
-    def _process(
-        self,
-        results: list[FrameResult],
-        clips: list[Clip],
-        state: Tensor,
-        attention: Tensor | None,
-        images: Tensor,
-        videos: Tensor,
-        memory: Memory,
-    ) -> None:
-        t = results[0].t
-        spectrograms = self._stack([clip.spectrogram(t) for clip in clips]) if self.audio else None
-        previous_boxes = None if memory.boxes is None else memory.boxes.index_select(0, videos)
-        features, boxes = self.look(state, attention, images, spectrograms, previous_boxes)
-        if memory.heads is None:  # the first frame, which is full in every video
-            logits, memory.heads = self.classify(features, None)
-            memory.boxes = boxes
-        else:
-            logits, heads = self.classify(features, memory.heads.index_select(2, videos))
-            memory.heads.index_copy_(2, videos, heads)
-            if memory.boxes is not None and boxes is not None:
-                memory.boxes.index_copy_(0, videos, boxes)
-        for position, result in enumerate(results):
-            result.boxes = None if boxes is None else boxes[position]
-            result.features = _of_one(features, position)
-            result.logits = tuple(group[position] for group in logits)
-
-    def _reorder(self, full: list[FrameResult]) -> None:
-        """Put a video's crops in the published order, and classify its full frames anew."""
+    def _classify_in_published_order(self, full: list[FrameResult]) -> None:
         boxes = torch.stack([frame.boxes for frame in full if frame.boxes is not None])
         ordered = order_boxes_along_video(boxes)
-        heads = None
+        memory = None
         for frame, before, after in zip(full, boxes, ordered, strict=True):
             assert frame.features is not None
             assert frame.features.crops is not None
@@ -355,12 +260,8 @@ class AdaptiveSystem(nn.Module):
             slots = (after[:, None] == before[None]).all(dim=2).int().argmax(dim=1)
             frame.boxes = after
             frame.features.crops = frame.features.crops[:, slots]
-            logits, heads = self.classify(frame.features, heads)
+            logits, memory = self.classify(frame.features, memory)
             frame.logits = tuple(group[0] for group in logits)
-
-    def _stack(self, tensors: list[Tensor]) -> Tensor:
-        parameter = self.low_rgb.conv_in.weight
-        return torch.stack(tensors).to(parameter.device, parameter.dtype)
 
 
 def mean_logits(frames: Sequence[FrameResult]) -> tuple[Tensor, ...]:
@@ -369,8 +270,132 @@ def mean_logits(frames: Sequence[FrameResult]) -> tuple[Tensor, ...]:
     return tuple(torch.stack(group).mean(dim=0) for group in zip(*of_full_frames, strict=True))
 
 
-def _of_one(features: Features, position: int) -> Features:
-    def one(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[position : position + 1]
+@dataclass
+class _Memory:
+    """What one stage remembers of each of N videos from frame to frame, with the videos in dimension `dim`."""
 
-    return Features(features.image[position : position + 1], one(features.audio), one(features.crops))
+    dim: int = 0
+    values: Tensor | None = None
+
+    def recall(self, videos: Tensor) -> Tensor | None:
+        """What it remembers of the videos at these positions; nothing before the first frame."""
+        return None if self.values is None else self.values.index_select(self.dim, videos)
+
+    def keep(self, videos: Tensor, values: Tensor) -> None:
+        """Remember this of the videos at these positions; the first time, they are all there are."""
+        self.values = values if self.values is None else self.values.index_copy(self.dim, videos, values)
+
+
+class _Run:
+    """Videos of equally many frames on their way through a system."""
+
+    def __init__(
+        self,
+        system: AdaptiveSystem,
+        clips: Sequence[Clip],
+        policy: Policy | None,
+        first_video: int,
+        causal: bool = True,
+    ) -> None:
+        lengths = sorted({clip.frames for clip in clips})
+        if len(lengths) != 1:
+            raise ValueError(f"videos of one run must have equally many frames, got {lengths}")
+        self.system, self.clips, self.length = system, clips, lengths[0]
+        self.policy = AlwaysFull() if policy is None else policy
+        self.first_video, self.causal = first_video, causal
+        self.sampler, self.heads, self.boxes = _Memory(dim=1), _Memory(dim=2), _Memory()
+        self.hallucination, self.hidden, self.cell = _Memory(), _Memory(), _Memory()
+
+    def frames(self) -> Iterator[list[FrameResult]]:
+        """Of each frame in turn, what happened to it in every video."""
+        next_look = [0] * len(self.clips)
+        for t in range(self.length):
+            results = [FrameResult(self.first_video + position, t, "skip") for position in range(len(self.clips))]
+            looking = [position for position, frame in enumerate(next_look) if frame == t]
+            if looking:
+                choices = self._look_at(t, looking, [results[position] for position in looking])
+                for position, choice in zip(looking, choices, strict=True):
+                    next_look[position] = t + max(choice, 1)
+            yield results
+
+    def _look_at(self, t: int, looking: list[int], results: list[FrameResult]) -> list[int]:
+        """Look at frame t of the videos at positions `looking`, fill in their results, and return the choices."""
+        images = self._stack([self.clips[position].image(t) for position in looking])
+        videos = torch.tensor(looking, device=images.device)
+        state, attention = self.system.scan(images)
+        choices = [0] * len(looking)
+        if attention is not None:
+            for result, own in zip(results, attention, strict=True):
+                result.attention = own
+            if self.system.temporal_sampler is not None:
+                if t > 0:
+                    choices = self._decide(t, attention, videos, results)
+                self._hallucinate(attention, videos)
+        for result, choice in zip(results, choices, strict=True):
+            result.decision = "prescan" if choice else "full"
+        full = [i for i, choice in enumerate(choices) if choice == 0]
+        if full:
+            chosen = torch.tensor(full, device=images.device)
+            self._process(
+                t,
+                state.index_select(0, chosen),
+                None if attention is None else attention.index_select(0, chosen),
+                images.index_select(0, chosen),
+                videos.index_select(0, chosen),
+                [results[i] for i in full],
+            )
+        return choices
+
+    def _decide(self, t: int, attention: Tensor, videos: Tensor, results: list[FrameResult]) -> list[int]:
+        hallucination = self.hallucination.recall(videos)
+        assert hallucination is not None
+        logits, memory, similarity = self.system.decide(attention, hallucination, self.sampler.recall(videos))
+        self.sampler.keep(videos, memory)
+        for result, own, value in zip(results, hallucination, similarity.tolist(), strict=True):
+            result.hallucination, result.similarity = own, value
+        choices: Any = self.policy.choose([result.video for result in results], t, logits)
+        chosen = list(choices) if isinstance(choices, Iterable) else []
+        options = range(logits.shape[1])
+        if len(chosen) != len(results) or not all(choice in options for choice in chosen):
+            raise ValueError(
+                f"policy {type(self.policy).__name__} chose {choices} at frame {t} for {len(results)} videos:"
+                f" it must choose from 0 to {options[-1]} for each"
+            )
+        return [int(choice) for choice in chosen]
+
+    def _hallucinate(self, attention: Tensor, videos: Tensor) -> None:
+        hidden, cell = self.hidden.recall(videos), self.cell.recall(videos)
+        memory = None if hidden is None or cell is None else (hidden, cell)
+        hallucination, (hidden, cell) = self.system.hallucinate(attention, memory)
+        self.hallucination.keep(videos, hallucination)
+        self.hidden.keep(videos, hidden)
+        self.cell.keep(videos, cell)
+
+    def _process(
+        self,
+        t: int,
+        state: Tensor,
+        attention: Tensor | None,
+        images: Tensor,
+        videos: Tensor,
+        results: list[FrameResult],
+    ) -> None:
+        clips = [self.clips[result.video - self.first_video] for result in results]
+        spectrograms = self._stack([clip.spectrogram(t) for clip in clips]) if self.system.audio else None
+        previous = self.boxes.recall(videos) if self.causal else None
+        features, boxes = self.system.look(state, attention, images, spectrograms, previous)
+        for position, result in enumerate(results):
+            result.features = features.of(position)
+            if boxes is not None:
+                result.boxes = boxes[position]
+        if boxes is not None:
+            self.boxes.keep(videos, boxes)
+        if self.causal:
+            logits, memory = self.system.classify(features, self.heads.recall(videos))
+            self.heads.keep(videos, memory)
+            for position, result in enumerate(results):
+                result.logits = tuple(group[position] for group in logits)
+
+    def _stack(self, tensors: list[Tensor]) -> Tensor:
+        parameter = self.system.low_rgb.conv_in.weight
+        return torch.stack(tensors).to(parameter.device, parameter.dtype)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adaptive_models.policies import Shares
 from adaptive_models.system import AdaptiveSystem
@@ -17,6 +17,9 @@ from bench.errors import UsageError
 from bench.published.tables import FRAMES, VALIDATION_CLIPS, published_shares, read_table
 from bench.systems.accounting import StageFlops, published_stages
 from bench.systems.registry import System
+
+if TYPE_CHECKING:
+    from bench.counting.crosschecks import Difference
 
 PRESCAN_STAGES = ("scan", "decide", "hallucinate")
 REST_STAGES = ("look", "classify")
@@ -101,8 +104,7 @@ def _count_on(model: nn.Module, system: System, convention: str, policy: str) ->
             for group in (PRESCAN_STAGES, REST_STAGES)
         )
         return SystemCost(system, join(stages), StageFlops(prescan, rest), shares, policy, source)
-    inputs = {name: torch.zeros(1, *shape) for name, shape in system.inputs.items()}
-    args, kwargs = (tuple(inputs.values()), {}) if len(inputs) == 1 else ((), inputs)
+    args, kwargs = _inputs(system)
     return SystemCost(system, count_flops(model, *args, convention=convention, **kwargs))
 
 
@@ -172,3 +174,23 @@ def implied_shares(system: System) -> Shares:
     per_frame = float(read_table(5)[system.id]["total_tflops"].value) * 1e12 / frames
     full = 100 * (per_frame - stages.prescan) / stages.rest
     return Shares(0.0, 100 - full, full)
+
+
+def cross_check(system: System) -> list[Difference]:
+    """Layers where fvcore, thop or torch count other MACs than we do, with the reason.
+
+    Raises:
+        UsageError: an adaptive system, which is no single call of a module.
+    """
+    if system.adaptive:
+        raise UsageError(f"{system.id} is adaptive and runs in stages: cross-check its backbones, or a fixed system")
+    from bench.counting.crosschecks import compare
+
+    model = system.build().eval()
+    args, kwargs = _inputs(system)
+    return compare(model, *args, **kwargs)
+
+
+def _inputs(system: System) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    inputs = {name: torch.zeros(1, *shape) for name, shape in system.inputs.items()}
+    return (tuple(inputs.values()), {}) if len(inputs) == 1 else ((), inputs)

@@ -1,0 +1,5 @@
+"""`python -m bench` is `foveabench`."""
+
+from bench.cli import main
+
+main()

@@ -1,0 +1,266 @@
+"""The command line. Commands are thin: they read arguments, call one function, and show what it returns."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import click
+import typer
+
+from bench.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from bench.systems.registry import Registry
+
+app = typer.Typer(
+    name="foveabench",
+    help="What video action recognition really costs: operations, counted layer by layer and executed frame by frame.",
+    epilog="Examples: foveabench reproduce · foveabench flops san19 --size 112 --by stage · "
+    "foveabench stream clip.mp4 --system epic/s3-t4",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Convention(str, Enum):
+    """How operations are counted."""
+
+    exact = "exact"
+    paper = "paper"
+    fvcore = "fvcore"
+    thop = "thop"
+    torch = "torch"
+
+
+class By(str, Enum):
+    """How a count is broken down."""
+
+    layer = "layer"
+    stage = "stage"
+    op = "op"
+
+
+class Modality(str, Enum):
+    """What a bare backbone looks at."""
+
+    rgb = "rgb"
+    spec = "spec"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Adapter = Annotated[
+    Optional[list[str]],  # noqa: UP045  (typer reads annotations when the program runs)
+    typer.Option("--adapter", help="A system of your own: module:name or path/to/file.py:name. May be repeated."),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+
+
+def systems(adapters: list[str] | None) -> Registry:
+    """All systems: built in, installed, and given on the command line."""
+    from bench.systems.builtin import registry
+
+    found = registry()
+    for adapter in adapters or []:
+        found.add_adapter(adapter)
+    return found
+
+
+@app.command("list")
+def list_systems(json: Json = False, adapter: Adapter = None) -> None:
+    """List what can be counted and run.
+
+    Example: foveabench list
+    """
+    from bench.display import print_json, print_table
+    from bench.published.tables import published_row
+
+    rows = []
+    for system in systems(adapter):
+        published = published_row(system.id)
+        rows.append(
+            {
+                "system": system.id,
+                "title": system.title,
+                "backbone": system.backbone,
+                "inputs": {name: list(shape) for name, shape in system.inputs.items()},
+                "frames": system.frames,
+                "adaptive": system.adaptive,
+                "published_gflops": published.get("avg_gflops"),
+                "published_top1": published.get("top1"),
+                "source": published.get("source"),
+            }
+        )
+    if json:
+        print_json(rows)
+        return
+    print_table(
+        ["system", "title", "backbone", "inputs", "adaptive", "GFLOPs/frame (published)", "top-1 % (published)"],
+        [
+            [
+                row["system"],
+                row["title"],
+                row["backbone"],
+                ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in row["inputs"].items()),
+                "yes" if row["adaptive"] else "no",
+                row["published_gflops"],
+                row["published_top1"],
+            ]
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def flops(
+    system: Annotated[str, typer.Argument(help="A system or backbone: see `foveabench list`.")],
+    size: Annotated[Optional[int], typer.Option(help="Side of a backbone's input in pixels.")] = None,  # noqa: UP045
+    modality: Annotated[Optional[Modality], typer.Option(help="What a backbone looks at.")] = None,  # noqa: UP045
+    convention: Annotated[Convention, typer.Option(help="How to count.")] = Convention.exact,
+    by: Annotated[By, typer.Option(help="How to break the count down.")] = By.layer,
+    policy: Annotated[str, typer.Option(help="Whose shares weigh the stages: published or always-full.")] = "published",
+    check: Annotated[bool, typer.Option("--cross-check", help="Compare with fvcore, thop and torch.")] = False,
+    adapter: Adapter = None,
+    json: Json = False,
+) -> None:
+    """Count the operations of a system or backbone.
+
+    `exact` counts everything, two per multiply-accumulate; `paper` counts what the published tables count.
+
+    Examples: foveabench flops san19 --size 112 --convention paper · foveabench flops epic/s3-t4 --by stage
+    """
+    from bench.display import print_json
+    from bench.systems.costs import count_system, cross_check
+    from bench.systems.registry import resized
+    from bench.views import show_cost, show_cross_check
+
+    found = resized(systems(adapter).find(system), size, modality.value if modality else None)
+    if check:
+        differences = cross_check(found)
+        print_json([asdict(each) for each in differences]) if json else show_cross_check(found.id, differences)
+        return
+    cost = count_system(found, convention.value, policy)
+    print_json(cost.to_json(by.value)) if json else show_cost(cost, by.value)
+
+
+@app.command()
+def stream(
+    clip: Annotated[str, typer.Argument(help="A video file, or `demo` for a clip that is made for you.")],
+    system: Annotated[str, typer.Option(help="An adaptive system, such as epic/s3-t4.")],
+    policy: Annotated[
+        str, typer.Option(help="Who decides: published, learned, always-full, or file.py:name.")
+    ] = "published",
+    weights: Annotated[Optional[Path], typer.Option(help="A checkpoint of the whole system.")] = None,  # noqa: UP045
+    frames: Annotated[Optional[int], typer.Option(help="Frames to sample; else the workload's.")] = None,  # noqa: UP045
+    convention: Annotated[Convention, typer.Option(help="How to count: exact or paper.")] = Convention.exact,
+    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    figure: Annotated[Optional[Path], typer.Option(help="Draw the clip's strip of decisions (png, svg, pdf).")] = None,  # noqa: UP045
+    json: Json = False,
+) -> None:
+    """Run a real video through an adaptive system, and show what was really computed.
+
+    Examples: foveabench stream clip.mp4 --system epic/s3-t4 · foveabench stream demo --system ucf101/s2-t3 --figure strip.png
+    """
+    from bench.display import print_json
+    from bench.streaming import clip_file, stream_clip
+    from bench.views import frame_table, show_stream
+
+    found = systems(None).find(system)
+    with clip_file(clip) as path, frame_table(silent=json) as on_frame:
+        streamed = stream_clip(path, found, policy, weights, frames, device, convention.value, on_frame)
+        if figure is not None:
+            from bench.reporting.strip import draw_strip
+
+            draw_strip(streamed, figure)
+    print_json(streamed.to_json()) if json else show_stream(streamed, figure)
+
+
+@app.command()
+def audit(json: Json = False) -> None:
+    """Check the published tables against themselves, with the rounding of every printed digit.
+
+    Example: foveabench audit
+    """
+    from bench.display import print_json
+    from bench.reproduce import audit_published
+    from bench.views import show_findings
+
+    findings = audit_published()
+    print_json({"findings": [asdict(each) for each in findings]}) if json else show_findings(findings)
+
+
+@app.command()
+def tables(
+    numbers: Annotated[Optional[list[int]], typer.Argument(help="Which, 1 to 5; all if none is named.")] = None,  # noqa: UP045
+    out: Out = Path("results"),
+    json: Json = False,
+) -> None:
+    """Rebuild Tables I to V: published, counted, and the difference, as CSV, Markdown and LaTeX.
+
+    Example: foveabench tables 1 2 --out results
+    """
+    from bench.reproduce import make_tables
+
+    _show_files(make_tables(out, numbers or [1, 2, 3, 4, 5]), json)
+
+
+@app.command()
+def figures(
+    names: Annotated[Optional[list[str]], typer.Argument(help="fig3, fig13; all if none is named.")] = None,  # noqa: UP045
+    out: Out = Path("results"),
+    json: Json = False,
+) -> None:
+    """Redraw Figs. 3 and 13 as PNG, SVG and CSV.
+
+    Example: foveabench figures fig3
+    """
+    from bench.reproduce import make_figures
+
+    _show_files(make_figures(out, names or []), json)
+
+
+@app.command()
+def reproduce(out: Out = Path("results"), json: Json = False) -> None:
+    """Count every system and rebuild the paper's complexity figures, its tables and the audit.
+
+    Example: foveabench reproduce --out results
+    """
+    from bench.reproduce import reproduce_all
+
+    _show_files(reproduce_all(out), json)
+
+
+def _show_files(paths: list[Path], json: bool) -> None:
+    from bench.display import print_json
+    from bench.views import show_files
+
+    print_json({"files": [str(path) for path in paths]}) if json else show_files(paths)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors are one line, with status 2 for a wrong call and 1 for a failed run."""
+    try:
+        app(arguments, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(0)
+    except click.exceptions.Abort:
+        _fail("interrupted", 130)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except UsageError as error:
+        _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
+
+
+def _fail(message: Any, status: int) -> None:
+    print(f"foveabench: {' '.join(str(message).split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,137 @@
+"""The main job: count every system, and rebuild the paper's complexity figures, its tables and the audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.display import notes, progress
+from bench.errors import UsageError
+from bench.published.audit import Finding, StageCosts, audit
+from bench.records.counts import Count, count_all, read_counts, write_counts
+from bench.records.files import write_text
+
+if TYPE_CHECKING:
+    from bench.systems.registry import System
+
+COUNTS = "counts.json"
+ALL_TABLES = (1, 2, 3, 4, 5)
+
+
+def reproduce_all(out: Path) -> list[Path]:
+    """Everything, into a folder; the same bytes every time.
+
+    Raises:
+        RunError: the folder cannot be written to.
+    """
+    counts = make_counts(out)
+    files = [out / COUNTS, *make_figures(out, []), *make_tables(out, ALL_TABLES, counts), *write_audit(out)]
+    write_text(out / "README.md", _index(files))
+    return [*files, out / "README.md"]
+
+
+def make_counts(out: Path) -> list[Count]:
+    """Count every system of the paper, with progress, and keep the counts in the folder."""
+    from bench.systems.builtin import registry
+
+    chosen: list[System] = [system for system in registry() if system.workload]
+    with progress(len(chosen)) as advance:
+        counts = count_all(chosen, lambda name: advance(f"counting {name}"))
+    write_counts(counts, out / COUNTS)
+    return counts
+
+
+def make_tables(out: Path, numbers: Sequence[int], counts: Sequence[Count] | None = None) -> list[Path]:
+    """Write tables from counts, those of the folder if none are given, which are made if it has none.
+
+    Raises:
+        UsageError: a table that the paper does not have.
+    """
+    from bench.reporting.tables import write_table
+
+    for number in numbers:
+        if number not in ALL_TABLES:
+            raise UsageError(f"no table {number}: the paper's are 1 to 5")
+    if counts is None:
+        counts = read_counts(out / COUNTS) if (out / COUNTS).exists() else make_counts(out)
+    with progress(len(numbers)) as advance:
+        files = []
+        for number in numbers:
+            advance(f"table {number}")
+            files += write_table(number, counts, out)
+    return files
+
+
+def make_figures(out: Path, names: Sequence[str]) -> list[Path]:
+    """Draw figures by name, all if none is named.
+
+    Raises:
+        UsageError: a figure that there is not.
+    """
+    from bench.reporting.figures import FIGURES
+
+    for name in names:
+        if name not in FIGURES:
+            raise UsageError(f"no figure {name!r}: use {', '.join(FIGURES)}")
+    chosen = names or list(FIGURES)
+    with progress(len(chosen)) as advance:
+        files: list[Path] = []
+        for name in chosen:
+            advance(f"drawing {name}")
+            draw: Callable[[Path], list[Path]] = FIGURES[name]
+            files += draw(out)
+    return files
+
+
+def audit_published() -> list[Finding]:
+    """Audit the published tables, against each other and against the counted costs of the stages."""
+    from bench.systems.accounting import published_stages
+    from bench.systems.builtin import CROPS
+    from bench.systems.workloads import WORKLOADS
+
+    costs = {}
+    for workload in WORKLOADS:
+        for crops in CROPS:
+            stages = published_stages(workload, crops)
+            costs[f"{workload}/s{crops}"] = StageCosts(stages.prescan / 1e9, stages.full / 1e9)
+    return audit(costs)
+
+
+def write_audit(out: Path) -> list[Path]:
+    """Write the audit's findings as JSON, CSV and Markdown."""
+    import pandas as pd
+
+    findings = audit_published()
+    notes().print(f"audit: {len(findings)} published values that no rounding explains")
+    write_text(out / "audit.json", json.dumps({"findings": [asdict(f) for f in findings]}, indent=1) + "\n")
+    frame = pd.DataFrame(findings)
+    write_text(out / "audit.csv", frame.to_csv(index=False, lineterminator="\n"))
+    shown = frame[["table", "system", "check", "column", "published", "recomputed", "explanation"]]
+    write_text(
+        out / "audit.md",
+        f"# Audit of the published tables\n\n{len(findings)} printed values that no rounding explains. "
+        f"`recomputed` is what should be printed.\n\n{shown.to_markdown(index=False)}\n",
+    )
+    return [out / "audit.json", out / "audit.csv", out / "audit.md"]
+
+
+def _index(files: Sequence[Path]) -> str:
+    what = {
+        COUNTS: "what every system costs, *counted*, from which the tables are made",
+        "fig3": "GFLOPs of SAN19 against the side of its input, *counted*",
+        "fig13": "GFLOPs of SAN19 accumulated over its layers at 112 pixels, *counted*",
+        "table1": "Table I, EPIC-KITCHENS: baselines and spatial samplers; *published* and *counted*",
+        "table2": "Table II, EPIC-KITCHENS: spatial and temporal samplers; *published* and *counted*",
+        "table3": "Table III, accuracy and speed-up, derived from Table II",
+        "table4": "Table IV, UCF-101: baselines and spatial samplers; *published* and *counted*",
+        "table5": "Table V, UCF-101: spatial and temporal samplers; *published* and *counted*",
+        "audit": "published values that contradict each other",
+    }
+    lines = ["# Results", "", "Made by `foveabench reproduce`; a second run changes no byte.", ""]
+    for name, text in what.items():
+        own = [path.name for path in files if path.name == name or path.stem == name]
+        lines.append(f"- {', '.join(f'[{file}]({file})' for file in own)}: {text}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,283 @@
+"""Running one real clip through an adaptive system, and what was really computed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptive_models.checkpoints import CheckpointError, load_reference
+from adaptive_models.data.clips import Clip, ClipError, VideoClip
+from adaptive_models.data.demo import write_demo_clip
+from adaptive_models.policies import AlwaysFull, GivenShares, Learned, Policy
+from adaptive_models.system import AdaptiveSystem, FrameResult, mean_logits
+from bench.errors import RunError, UsageError
+from bench.systems.costs import build_on_meta, count_stages, operating_point
+from bench.systems.registry import System, load_object
+from bench.systems.workloads import WORKLOADS
+
+POLICIES = ("published", "learned", "always-full")
+
+
+@dataclass(frozen=True)
+class StreamedFrame:
+    """One frame: what was decided, the operations executed for it, and the time it took, decoding apart."""
+
+    index: int
+    source_frame: int
+    decision: str
+    flops: int
+    seconds: float
+    decode_seconds: float
+    similarity: float | None = None
+
+
+@dataclass
+class Stream:
+    """A clip that went through a system.
+
+    Attributes:
+        system: id of the system.
+        policy: who decided, in words.
+        convention: in which the operations are counted.
+        weights: where they come from.
+        frames: in order.
+        always_full: operations of a full frame, had every frame been one.
+        predictions: the largest logit's class, for each group of classes.
+        notes: fallbacks that were used, in words.
+        results: what the system said of each frame, for pictures.
+        clip: the clip, for pictures.
+    """
+
+    system: str
+    policy: str
+    convention: str
+    weights: str
+    frames: list[StreamedFrame]
+    always_full: int
+    predictions: list[int]
+    notes: list[str]
+    results: list[FrameResult] = field(default_factory=list, repr=False)
+    clip: VideoClip | None = field(default=None, repr=False)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Per cent of frames by decision."""
+        decisions = [frame.decision for frame in self.frames]
+        return {name: 100 * decisions.count(name) / len(decisions) for name in ("skip", "prescan", "full")}
+
+    @property
+    def per_frame(self) -> float:
+        """Operations executed per frame of video."""
+        return sum(frame.flops for frame in self.frames) / len(self.frames)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as `foveabench stream --json` prints it."""
+        return {
+            "system": self.system,
+            "policy": self.policy,
+            "convention": self.convention,
+            "weights": self.weights,
+            "frames": [
+                {
+                    "index": frame.index,
+                    "source_frame": frame.source_frame,
+                    "decision": frame.decision,
+                    "flops": frame.flops,
+                    "seconds": frame.seconds,
+                    "decode_seconds": frame.decode_seconds,
+                    "similarity": frame.similarity,
+                }
+                for frame in self.frames
+            ],
+            "shares": self.shares,
+            "per_frame": {"flops": self.per_frame, "seconds": sum(f.seconds for f in self.frames) / len(self.frames)},
+            "always_full": {"flops": self.always_full},
+            "predictions": self.predictions,
+            "notes": self.notes,
+        }
+
+
+class TimedClip:
+    """A clip that adds up the time spent on decoding and preparing its frames."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip, self.frames, self.notes = clip, clip.frames, clip.notes
+        self.seconds = 0.0
+
+    def image(self, t: int) -> Tensor:
+        """As the clip's."""
+        return self._timed(self.clip.image, t)
+
+    def spectrogram(self, t: int) -> Tensor:
+        """As the clip's."""
+        return self._timed(self.clip.spectrogram, t)
+
+    def _timed(self, make: Callable[[int], Tensor], t: int) -> Tensor:
+        start = time.perf_counter()
+        try:
+            return make(t)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+@contextmanager
+def clip_file(name: str) -> Iterator[Path]:
+    """The path of a clip; `demo` is a small video that is made for the occasion."""
+    if name != "demo":
+        yield Path(name)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "demo.mp4"
+        write_demo_clip(path)
+        yield path
+
+
+def make_policy(name: str, system: System, frames: int) -> tuple[Policy, str]:
+    """A policy by name, or of one's own as "module:name" or "path/to/file.py:name", and what it is in words.
+
+    Raises:
+        UsageError: no such policy, or one that the system cannot follow on so many frames.
+    """
+    if system.max_skip is None:
+        return AlwaysFull(), "always-full (no temporal sampler)"
+    if name == "always-full":
+        return AlwaysFull(), name
+    if name == "learned":
+        return Learned(), name
+    if name == "published":
+        shares, source = operating_point(system)
+        try:
+            return GivenShares(shares, system.max_skip, frames), f"published ({source})"
+        except ValueError as error:
+            raise UsageError(f"policy published: {error}") from error
+    if ":" not in name:
+        raise UsageError(f"no policy {name!r}: use {', '.join(POLICIES)}, or module:name or path/to/file.py:name")
+    found = load_object(name)
+    policy = found() if isinstance(found, type) else found
+    if not callable(getattr(policy, "choose", None)):
+        raise UsageError(f"policy {name!r} has no method choose(videos, t, logits)")
+    return policy, name
+
+
+def stream_clip(
+    path: Path,
+    system: System,
+    policy: str = "published",
+    weights: Path | None = None,
+    frames: int | None = None,
+    device: str = "cpu",
+    convention: str = "exact",
+    on_frame: Callable[[StreamedFrame], None] = lambda _: None,
+) -> Stream:
+    """Stream a video file through an adaptive system, frame by frame.
+
+    The operations of a frame are those of the stages that ran for it, counted beforehand; that they are the operations
+    executed is what the tests of the system show. The time is that of this one run, without warm-up.
+
+    Args:
+        path: the video.
+        system: an adaptive system.
+        policy: see `make_policy`.
+        weights: a checkpoint of the whole system; random weights from a fixed seed if not given.
+        frames: how many frames to sample; the workload's if not given.
+        device: where to run, as torch names it.
+        convention: in which to count.
+        on_frame: called after each frame.
+
+    Raises:
+        UsageError: a system that is not adaptive, a wrong policy or device.
+        RunError: a clip or checkpoint that cannot be read.
+    """
+    if not system.adaptive:
+        raise UsageError(f"{system.id} is not adaptive: stream takes S_k and S_k,T_M systems, such as epic/s3-t4")
+    count = WORKLOADS[system.workload].frames if frames is None else frames
+    chosen, policy_name = make_policy(policy, system, count)
+    try:
+        clip = VideoClip(path, count, audio="spectrogram" in system.inputs)
+    except ClipError as error:
+        raise RunError(str(error)) from error
+    model = _load(system, weights, device)
+    costs = stage_flops(system, convention)
+    timed = TimedClip(clip)
+    streamed: list[StreamedFrame] = []
+    results: list[FrameResult] = []
+    steps = model.stream(timed, chosen)
+    start = time.perf_counter()
+    for result in steps:
+        _synchronize(device)
+        elapsed = time.perf_counter() - start
+        frame = StreamedFrame(
+            index=result.t,
+            source_frame=clip.indices[result.t],
+            decision=result.decision,
+            flops=frame_flops(costs, result),
+            seconds=max(elapsed - timed.seconds, 0.0),
+            decode_seconds=timed.seconds,
+            similarity=result.similarity,
+        )
+        streamed.append(frame)
+        results.append(result)
+        on_frame(frame)
+        timed.seconds = 0.0
+        start = time.perf_counter()
+    return Stream(
+        system=system.id,
+        policy=policy_name,
+        convention=convention,
+        weights=str(weights) if weights else "random, from seed 0",
+        frames=streamed,
+        always_full=sum(costs.values()),
+        predictions=[int(group.argmax()) for group in mean_logits(results)],
+        notes=list(clip.notes),
+        results=results,
+        clip=clip,
+    )
+
+
+def stage_flops(system: System, convention: str) -> dict[str, int]:
+    """Operations of each stage of a full frame."""
+    model = build_on_meta(system)
+    assert isinstance(model, AdaptiveSystem)
+    return {stage: profile.flops for stage, profile in count_stages(model, system.inputs, convention).items()}
+
+
+def frame_flops(costs: dict[str, int], result: FrameResult) -> int:
+    """Operations executed for a frame: the temporal sampler is not asked at the first, and nothing runs when skipped."""
+    if result.decision == "skip":
+        return 0
+    ran = ["scan", "hallucinate"]
+    if result.similarity is not None:
+        ran.append("decide")
+    if result.decision == "full":
+        ran += ["look", "classify"]
+    return sum(costs.get(stage, 0) for stage in ran)
+
+
+def _load(system: System, weights: Path | None, device: str) -> AdaptiveSystem:
+    torch.manual_seed(0)
+    model = system.build().eval()
+    assert isinstance(model, AdaptiveSystem)
+    if weights is not None:
+        try:
+            load_reference(model, weights)
+        except FileNotFoundError:
+            raise RunError(f"{weights}: no such checkpoint") from None
+        except CheckpointError as error:
+            raise RunError(str(error)) from error
+    try:
+        return model.to(torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _synchronize(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
