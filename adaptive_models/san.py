@@ -191,8 +191,8 @@ def build_backbone(name: str, channels: int = 3, split: str = "layer3.0") -> SAN
     Raises:
         ValueError: an unknown name.
     """
-    known = {f"{base}{ending}": (base, kind) for kind, ending in zip(KINDS, ("", "-patchwise")) for base in BLOCKS}
-    if name not in known:
+    base = name.removesuffix("-patchwise")
+    if base not in BLOCKS:
+        known = [*BLOCKS, *(f"{base}-patchwise" for base in BLOCKS)]
         raise ValueError(f"unknown backbone {name!r}: use one of {', '.join(known)}")
-    base, kind = known[name]
-    return SAN(BLOCKS[base], kind, channels, split=split)
+    return SAN(BLOCKS[base], "pairwise" if base == name else "patchwise", channels, split=split)

@@ -7,7 +7,7 @@ after the first half of the network runs. Videos run one by one (`stream`) or ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -82,7 +82,7 @@ class ClipResult:
     """The outcome of one video: logits of each group of classes, averaged over its full frames, and all its frames."""
 
     logits: tuple[Tensor, ...]
-    frames: list[FrameResult] = field(default_factory=list)
+    frames: list[FrameResult]
 
     @property
     def decisions(self) -> list[Decision]:
@@ -210,13 +210,13 @@ class AdaptiveSystem(nn.Module):
 
         Args:
             clip: the video.
-            policy: who decides; every frame is full if not given.
+            policy: who decides, if there is a temporal sampler; every frame is full if not given.
             video: number under which the policy knows the video.
 
         Raises:
             ValueError: a choice that T_M does not have.
         """
-        for results in _Run(self, [clip], policy, video).frames():
+        for results in _Run(self, [clip], policy, video).steps():
             yield results[0]
 
     @torch.inference_mode()
@@ -231,7 +231,7 @@ class AdaptiveSystem(nn.Module):
 
         Args:
             clips: videos of equally many frames.
-            policy: who decides; every frame is full if not given.
+            policy: who decides, if there is a temporal sampler; every frame is full if not given.
             box_order: how crops keep to their slots along a video: "causal", by the frame before, or "published", by
                 the shortest paths over the whole video, which needs all its frames.
             first_video: number under which the policy knows the first of the clips; the others follow.
@@ -242,7 +242,7 @@ class AdaptiveSystem(nn.Module):
         if box_order not in ("causal", "published"):
             raise ValueError(f"unknown order of boxes {box_order!r}: use 'causal' or 'published'")
         causal = box_order == "causal" or not self.crops
-        steps = list(_Run(self, clips, policy, first_video, causal).frames())
+        steps = list(_Run(self, clips, policy, first_video, causal).steps())
         videos = [list(frames) for frames in zip(*steps, strict=True)]
         if not causal:
             for frames in videos:
@@ -306,7 +306,7 @@ class _Run:
         self.sampler, self.heads, self.boxes = _Memory(dim=1), _Memory(dim=2), _Memory()
         self.hallucination, self.hidden, self.cell = _Memory(), _Memory(), _Memory()
 
-    def frames(self) -> Iterator[list[FrameResult]]:
+    def steps(self) -> Iterator[list[FrameResult]]:
         """Of each frame in turn, what happened to it in every video."""
         next_look = [0] * len(self.clips)
         for t in range(self.length):

@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from bench.counting.count import count_flops
     from bench.counting.profile import Profile
     from bench.counting.registry import Cost, register_formula
+    from bench.systems.registry import System, system
 
 _HOMES = {
     "count_flops": "bench.counting.count",
     "Profile": "bench.counting.profile",
     "Cost": "bench.counting.registry",
     "register_formula": "bench.counting.registry",
+    "System": "bench.systems.registry",
+    "system": "bench.systems.registry",
 }
 
-__all__ = ["Cost", "Profile", "count_flops", "register_formula"]
+__all__ = ["Cost", "Profile", "System", "count_flops", "register_formula", "system"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,8 @@ import sys
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
-import click
 import typer
 
 from bench.errors import RunError, UsageError
@@ -21,7 +20,6 @@ app = typer.Typer(
     help="What video action recognition really costs: operations, counted layer by layer and executed frame by frame.",
     epilog="Examples: foveabench reproduce · foveabench flops san19 --size 112 --by stage · "
     "foveabench stream clip.mp4 --system epic/s3-t4",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -108,8 +106,8 @@ def list_systems(json: Json = False, adapter: Adapter = None) -> None:
                 row["backbone"],
                 ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in row["inputs"].items()),
                 "yes" if row["adaptive"] else "no",
-                row["published_gflops"],
-                row["published_top1"],
+                None if row["published_gflops"] is None else f"{row['published_gflops']:.2f}",
+                None if row["published_top1"] is None else f"{row['published_top1']:.2f}",
             ]
             for row in rows
         ],
@@ -244,23 +242,24 @@ def _show_files(paths: list[Path], json: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line, with status 2 for a wrong call and 1 for a failed run."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        app(arguments, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(0)
-    except click.exceptions.Abort:
-        _fail("interrupted", 130)
+        sys.exit(app(arguments or ["--help"], standalone_mode=False))
+    except UsageError as error:
+        _fail(error, 2)
+    except RunError as error:
+        _fail(error, 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
-    except click.ClickException as error:
-        _fail(error.format_message(), error.exit_code)
-    except UsageError as error:
-        _fail(str(error), 2)
-    except RunError as error:
-        _fail(str(error), 1)
+    except Exception as error:
+        # Typer may carry a click of its own, so that its errors are known by what they have, not by their class.
+        if type(error).__name__ == "Abort":
+            _fail("interrupted", 130)
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(error.format_message(), getattr(error, "exit_code", 2))
 
 
-def _fail(message: Any, status: int) -> None:
+def _fail(message: Any, status: int) -> NoReturn:
     print(f"foveabench: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(status)

@@ -199,6 +199,8 @@ def stream_clip(
     if not system.adaptive:
         raise UsageError(f"{system.id} is not adaptive: stream takes S_k and S_k,T_M systems, such as epic/s3-t4")
     count = WORKLOADS[system.workload].frames if frames is None else frames
+    if count < 1:
+        raise UsageError(f"--frames {count}: at least 1 frame is needed")
     chosen, policy_name = make_policy(policy, system, count)
     try:
         clip = VideoClip(path, count, audio="spectrogram" in system.inputs)

@@ -24,13 +24,15 @@ DECISION_STYLES = {"full": "red", "prescan": "green", "skip": "dim"}
 def show_cost(cost: SystemCost, by: Grouping) -> None:
     """A count: its rows, its totals, and what it leaves out."""
     profile = cost.profile
-    rows = profile.grouped(by)
+    rows = [row for row in profile.grouped(by) if row["flops"] or row["macs"] or row.get("params")]
     columns = [name for name in rows[0] if name != "bytes"] if rows else []
     print_table(columns, [[row[column] for column in columns] for row in rows])
     out = console()
     out.print()
     inputs = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in cost.system.inputs.items())
-    out.print(f"[bold]{cost.system.id}[/bold] on {inputs}, {profile.convention} convention, counted on {profile.device}")
+    out.print(
+        f"[bold]{cost.system.id}[/bold] on {inputs}, {profile.convention} convention, counted on {profile.device}"
+    )
     out.print(
         f"{giga(profile.flops)} GFLOPs, {giga(profile.macs)} GMACs, {profile.params:,} parameters, "
         f"{profile.activations:,} activations, {profile.bytes / 1e6:,.1f} MB moved"
@@ -76,7 +78,10 @@ def frame_table(silent: bool) -> Iterator[Callable[[StreamedFrame], None]]:
     for column in ("t", "source frame", "decision", "GFLOPs executed", "ms", "ms decoding", "SSIM"):
         table.add_column(column, justify="left" if column == "decision" else "right")
 
+    live = Live(table, console=console(), refresh_per_second=8, vertical_overflow="visible")
+
     def add(frame: StreamedFrame) -> None:
+        live.start()  # at the first frame, so that an error before it stands alone
         table.add_row(
             str(frame.index),
             str(frame.source_frame),
@@ -87,8 +92,10 @@ def frame_table(silent: bool) -> Iterator[Callable[[StreamedFrame], None]]:
             "" if frame.similarity is None else f"{frame.similarity:.3f}",
         )
 
-    with Live(table, console=console(), refresh_per_second=8, vertical_overflow="visible"):
+    try:
         yield add
+    finally:
+        live.stop()
 
 
 def show_stream(stream: Stream, figure: Path | None) -> None:

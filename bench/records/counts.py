@@ -121,8 +121,12 @@ def count_one(system: System) -> Count:
         exact_flops=exact.profile.flops,
         paper_stages=_stages(paper.stages),
         exact_stages=_stages(exact.stages),
-        published_stages=_stages(published_stages(system.workload, crops)) if crops is not None and system.max_skip else None,
-        published_spatial=published_spatial(system.workload, crops) if crops is not None and not system.max_skip else None,
+        published_stages=_stages(published_stages(system.workload, crops))
+        if crops is not None and system.max_skip
+        else None,
+        published_spatial=published_spatial(system.workload, crops)
+        if crops is not None and not system.max_skip
+        else None,
         shares=asdict(paper.shares) if paper.shares else None,
         shares_source=paper.shares_source,
         unknown=tuple(sorted({entry.operator for entry in exact.profile.unknown})),

@@ -61,9 +61,7 @@ def _systems() -> Iterator[System]:
         ("tbn-ra", {"rgb": rgb, "spectrogram": audio}),
         ("tbn-raf", {"rgb": rgb, "spectrogram": audio, "flow": flow}),
     ):
-        yield System(
-            f"epic/{name}", partial(_build_tbn, tuple(inputs)), inputs, title="TBN", backbone="BN-Inception"
-        )
+        yield System(f"epic/{name}", partial(_build_tbn, tuple(inputs)), inputs, title="TBN", backbone="BN-Inception")
 
 
 def _adaptive(workload: Workload, crops: int, max_skip: int | None) -> System:

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-import json
 import math
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from adaptive_models.checkpoints import load_reference
 from adaptive_models.hallucinator import ConvLSTMCell, Hallucinator
-
-
-def own_name(reference_name: str) -> str:
-    for prefix, own in Hallucinator.REFERENCE_NAMES.items():
-        if reference_name.startswith(prefix):
-            return own + reference_name.removeprefix(prefix)
-    return reference_name
-
-
-def load_recipe_weights(network: nn.Module, keys: Path) -> None:
-    weights = {}
-    for name, shape, dtype in json.loads(keys.read_text())["hallucinator"]:
-        random = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
-        if len(shape) == 4:
-            value = torch.from_numpy(random.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape))
-        else:
-            value = torch.full(shape, float(name.endswith(("running_var", "weight"))))
-        weights[own_name(name)] = value.to(getattr(torch, dtype))
-    network.load_state_dict(weights)
 
 
 def attention(n: int, channels: int = 32, seed: int = 0) -> Tensor:
@@ -42,8 +23,10 @@ def hallucinator() -> Hallucinator:
     return Hallucinator().eval()
 
 
-def test_reference_vectors(shared: Path, hallucinator: Hallucinator) -> None:
-    load_recipe_weights(hallucinator, shared / "reference" / "checkpoint_keys.json")
+def test_reference_vectors(
+    shared: Path, recipe_weights: Callable[[str], dict[str, Tensor]], hallucinator: Hallucinator
+) -> None:
+    load_reference(hallucinator, recipe_weights("hallucinator"))
     vectors = np.load(shared / "reference" / "hallucinator.npz")
     memory = None
     with torch.inference_mode():

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
-import math
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from adaptive_models.checkpoints import load_reference
 from adaptive_models.ssim import ssim
 from adaptive_models.temporal_sampler import TemporalSampler, greedy, gumbel
 
@@ -26,16 +25,9 @@ def frame(n: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return attention, hallucination, ssim(attention, hallucination)
 
 
-def test_reference_vectors(shared: Path) -> None:
+def test_reference_vectors(shared: Path, recipe_weights: Callable[[str], dict[str, Tensor]]) -> None:
     sampler = TemporalSampler(max_skip=3).eval()
-    keys = json.loads((shared / "reference" / "checkpoint_keys.json").read_text())
-    weights = {}
-    for name, shape, _ in keys["temporal_sampler_T3"]:
-        random = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
-        weights[name] = torch.zeros(shape)
-        if len(shape) == 2:
-            weights[name] += torch.from_numpy(random.normal(0, math.sqrt(2 / shape[1]), shape))
-    sampler.load_state_dict(weights)
+    load_reference(sampler, recipe_weights("temporal_sampler_T3"))
     vectors = np.load(shared / "reference" / "temporal_sampler_t3.npz")
     attention, hallucination = (torch.from_numpy(vectors[name]) for name in ("attention", "hallucination"))
     with torch.inference_mode():
