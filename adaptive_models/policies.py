@@ -106,7 +106,7 @@ class GivenShares:
         if max_skip < 1 or frames < 2:
             raise ValueError(f"T_{max_skip} on {frames} frames has nothing to choose")
         parts = (shares.skip, shares.prescan, shares.full)
-        if not (min(parts) >= 0 and abs(sum(parts) - 100) <= 0.05):
+        if not (min(parts) >= -1e-9 and abs(sum(parts) - 100) <= 0.05):
             raise ValueError(f"shares are parts of 100 per cent, got {shares}")
         self.shares, self.max_skip, self.frames = shares, max_skip, frames
         self.probabilities = _solve(shares, max_skip, frames)

@@ -287,7 +287,10 @@ class _Memory:
 
 
 class _Run:
-    """Videos of equally many frames on their way through a system."""
+    """Videos of equally many frames on their way through a system.
+
+    Where it is not `causal`, boxes do not follow those of the frame before, and nothing is classified.
+    """
 
     def __init__(
         self,

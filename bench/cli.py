@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from enum import Enum
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+PICTURES = (".png", ".svg", ".pdf")
 
 
 class Convention(str, Enum):
@@ -34,6 +36,13 @@ class Convention(str, Enum):
     fvcore = "fvcore"
     thop = "thop"
     torch = "torch"
+
+
+class StageConvention(str, Enum):
+    """How operations are counted stage by stage."""
+
+    exact = "exact"
+    paper = "paper"
 
 
 class By(str, Enum):
@@ -51,21 +60,48 @@ class Modality(str, Enum):
     spec = "spec"
 
 
+class FixedPolicy(str, Enum):
+    """Policies whose shares of frames are known without a video."""
+
+    published = "published"
+    always_full = "always-full"
+
+
+def _writable(folder: Path) -> Path:
+    """Refuse a folder that cannot be written to, before the work is done."""
+    existing = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise RunError(f"cannot write to {folder}: {existing} is not a folder that can be written to")
+    return folder
+
+
+def _picture(path: Path | None) -> Path | None:
+    """Refuse a picture that cannot be written, before the work is done."""
+    if path is not None:
+        if path.suffix.lower() not in PICTURES:
+            raise UsageError(f"--figure {path}: the name must end in {', '.join(PICTURES)}")
+        if path.is_dir():
+            raise RunError(f"cannot write {path}: it is a folder")
+        _writable(path.parent)
+    return path
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Adapter = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads annotations when the program runs)
     typer.Option("--adapter", help="A system of your own: module:name or path/to/file.py:name. May be repeated."),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+Out = Annotated[Path, typer.Option("--out", callback=_writable, help="Folder for the results.")]
 
 
 def systems(adapters: list[str] | None) -> Registry:
     """All systems: built in, installed, and given on the command line."""
+    from bench.display import note
     from bench.systems.builtin import registry
 
-    found = registry()
-    for adapter in adapters or []:
-        found.add_adapter(adapter)
+    found = registry(adapters or ())
+    for problem in found.problems:
+        note(f"warning: {problem}")
     return found
 
 
@@ -75,43 +111,11 @@ def list_systems(json: Json = False, adapter: Adapter = None) -> None:
 
     Example: foveabench list
     """
-    from bench.display import print_json, print_table
-    from bench.published.tables import published_row
+    from bench.display import print_json
+    from bench.views import describe, show_systems
 
-    rows = []
-    for system in systems(adapter):
-        published = published_row(system.id)
-        rows.append(
-            {
-                "system": system.id,
-                "title": system.title,
-                "backbone": system.backbone,
-                "inputs": {name: list(shape) for name, shape in system.inputs.items()},
-                "frames": system.frames,
-                "adaptive": system.adaptive,
-                "published_gflops": published.get("avg_gflops"),
-                "published_top1": published.get("top1"),
-                "source": published.get("source"),
-            }
-        )
-    if json:
-        print_json(rows)
-        return
-    print_table(
-        ["system", "title", "backbone", "inputs", "adaptive", "GFLOPs/frame (published)", "top-1 % (published)"],
-        [
-            [
-                row["system"],
-                row["title"],
-                row["backbone"],
-                ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in row["inputs"].items()),
-                "yes" if row["adaptive"] else "no",
-                None if row["published_gflops"] is None else f"{row['published_gflops']:.2f}",
-                None if row["published_top1"] is None else f"{row['published_top1']:.2f}",
-            ]
-            for row in rows
-        ],
-    )
+    found = list(systems(adapter))
+    print_json([describe(system) for system in found]) if json else show_systems(found)
 
 
 @app.command()
@@ -121,7 +125,9 @@ def flops(
     modality: Annotated[Optional[Modality], typer.Option(help="What a backbone looks at.")] = None,  # noqa: UP045
     convention: Annotated[Convention, typer.Option(help="How to count.")] = Convention.exact,
     by: Annotated[By, typer.Option(help="How to break the count down.")] = By.layer,
-    policy: Annotated[str, typer.Option(help="Whose shares weigh the stages: published or always-full.")] = "published",
+    policy: Annotated[
+        FixedPolicy, typer.Option(help="Whose shares weigh the stages of an adaptive system.")
+    ] = FixedPolicy.published,
     check: Annotated[bool, typer.Option("--cross-check", help="Compare with fvcore, thop and torch.")] = False,
     adapter: Adapter = None,
     json: Json = False,
@@ -132,17 +138,19 @@ def flops(
 
     Examples: foveabench flops san19 --size 112 --convention paper · foveabench flops epic/s3-t4 --by stage
     """
-    from bench.display import print_json
-    from bench.systems.costs import count_system, cross_check
-    from bench.systems.registry import resized
-    from bench.views import show_cost, show_cross_check
+    from bench.systems.builtin import resized
 
     found = resized(systems(adapter).find(system), size, modality.value if modality else None)
+
+    from bench.display import print_json
+    from bench.systems.costs import count_system, cross_check
+    from bench.views import show_cost, show_cross_check
+
     if check:
         differences = cross_check(found)
         print_json([asdict(each) for each in differences]) if json else show_cross_check(found.id, differences)
         return
-    cost = count_system(found, convention.value, policy)
+    cost = count_system(found, convention.value, policy.value)
     print_json(cost.to_json(by.value)) if json else show_cost(cost, by.value)
 
 
@@ -151,26 +159,33 @@ def stream(
     clip: Annotated[str, typer.Argument(help="A video file, or `demo` for a clip that is made for you.")],
     system: Annotated[str, typer.Option(help="An adaptive system, such as epic/s3-t4.")],
     policy: Annotated[
-        str, typer.Option(help="Who decides: published, learned, always-full, or file.py:name.")
+        str, typer.Option(help="Who decides: published, learned, always-full, module:name or file.py:name.")
     ] = "published",
     weights: Annotated[Optional[Path], typer.Option(help="A checkpoint of the whole system.")] = None,  # noqa: UP045
     frames: Annotated[Optional[int], typer.Option(help="Frames to sample; else the workload's.")] = None,  # noqa: UP045
-    convention: Annotated[Convention, typer.Option(help="How to count: exact or paper.")] = Convention.exact,
+    convention: Annotated[StageConvention, typer.Option(help="How to count.")] = StageConvention.exact,
     device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
-    figure: Annotated[Optional[Path], typer.Option(help="Draw the clip's strip of decisions (png, svg, pdf).")] = None,  # noqa: UP045
+    figure: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(callback=_picture, help="Draw the clip's strip of decisions (png, svg, pdf)."),
+    ] = None,
+    adapter: Adapter = None,
     json: Json = False,
 ) -> None:
     """Run a real video through an adaptive system, and show what was really computed.
 
-    Examples: foveabench stream clip.mp4 --system epic/s3-t4 · foveabench stream demo --system ucf101/s2-t3 --figure strip.png
+    Examples: foveabench stream clip.mp4 --system epic/s3-t4 ·
+    foveabench stream demo --system ucf101/s2-t3 --figure strip.png
     """
+    found = systems(adapter).find(system)
+
     from bench.display import print_json
-    from bench.streaming import clip_file, stream_clip
+    from bench.streaming import open_clip, stream_clip
     from bench.views import frame_table, show_stream
 
-    found = systems(None).find(system)
-    with clip_file(clip) as path, frame_table(silent=json) as on_frame:
-        streamed = stream_clip(path, found, policy, weights, frames, device, convention.value, on_frame)
+    with open_clip(clip, found, frames) as video:
+        with frame_table(silent=json) as on_frame:
+            streamed = stream_clip(video, found, policy, weights, device, convention.value, on_frame)
         if figure is not None:
             from bench.reporting.strip import draw_strip
 
@@ -202,9 +217,9 @@ def tables(
 
     Example: foveabench tables 1 2 --out results
     """
-    from bench.reproduce import make_tables
+    from bench.reproduce import ALL_TABLES, make_tables
 
-    _show_files(make_tables(out, numbers or [1, 2, 3, 4, 5]), json)
+    _show_files(make_tables(out, numbers or ALL_TABLES), json)
 
 
 @app.command()
@@ -223,21 +238,26 @@ def figures(
 
 
 @app.command()
-def reproduce(out: Out = Path("results"), json: Json = False) -> None:
+def reproduce(out: Out = Path("results"), adapter: Adapter = None, json: Json = False) -> None:
     """Count every system and rebuild the paper's complexity figures, its tables and the audit.
 
     Example: foveabench reproduce --out results
     """
+    found = systems(adapter)
+
     from bench.reproduce import reproduce_all
 
-    _show_files(reproduce_all(out), json)
+    _show_files(reproduce_all(out, found), json)
 
 
 def _show_files(paths: list[Path], json: bool) -> None:
     from bench.display import print_json
-    from bench.views import show_files
 
-    print_json({"files": [str(path) for path in paths]}) if json else show_files(paths)
+    if json:
+        print_json({"files": [str(path) for path in paths]})
+        return
+    for path in paths:
+        print(path)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -247,7 +267,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(app(arguments or ["--help"], standalone_mode=False))
     except UsageError as error:
         _fail(error, 2)
-    except RunError as error:
+    except (RunError, OSError) as error:
         _fail(error, 1)
     except KeyboardInterrupt:
         _fail("interrupted", 130)

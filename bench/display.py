@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -20,9 +21,14 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
-def notes() -> Console:
-    """Standard error, for notes and progress, so that standard output can be piped."""
-    return Console(stderr=True, highlight=False)
+def say(text: str, **words: object) -> None:
+    """Print a line of rich markup; `words` are put into it as they are, whatever brackets they hold."""
+    console().print(text.format(**{name: escape(str(word)) for name, word in words.items()}), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a line to standard error, so that standard output can be piped."""
+    print(text, file=sys.stderr)
 
 
 def print_json(data: Any) -> None:
@@ -38,7 +44,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         numeric = all(_is_number(row[position]) for row in rows if row[position])
         table.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console().print(table)
 
 
@@ -65,14 +71,16 @@ def giga(flops: float) -> str:
 
 @contextmanager
 def progress(total: int) -> Iterator[Any]:
-    """A progress bar on standard error; yields a function that names the next piece of work."""
+    """A progress bar on standard error, if that is a terminal; yields a function that names the next piece of work."""
+    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=notes(),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
     with bar:
         task = bar.add_task("", total=total)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.display import notes, progress
+from bench.display import note, progress
 from bench.errors import UsageError
 from bench.published.audit import Finding, StageCosts, audit
 from bench.records.counts import Count, count_all, read_counts, write_counts
@@ -21,23 +21,25 @@ COUNTS = "counts.json"
 ALL_TABLES = (1, 2, 3, 4, 5)
 
 
-def reproduce_all(out: Path) -> list[Path]:
+def reproduce_all(out: Path, systems: Iterable[System]) -> list[Path]:
     """Everything, into a folder; the same bytes every time.
 
+    Args:
+        out: the folder.
+        systems: to count and to put into the tables; those without a workload, bare backbones, are left out.
+
     Raises:
-        RunError: the folder cannot be written to.
+        RunError: the folder cannot be written to, or a system cannot be counted.
     """
-    counts = make_counts(out)
+    counts = make_counts(out, systems)
     files = [out / COUNTS, *make_figures(out, []), *make_tables(out, ALL_TABLES, counts), *write_audit(out)]
     write_text(out / "README.md", _index(files))
     return [*files, out / "README.md"]
 
 
-def make_counts(out: Path) -> list[Count]:
-    """Count every system of the paper, with progress, and keep the counts in the folder."""
-    from bench.systems.builtin import registry
-
-    chosen: list[System] = [system for system in registry() if system.workload]
+def make_counts(out: Path, systems: Iterable[System]) -> list[Count]:
+    """Count systems of a workload, with progress, and keep the counts in the folder."""
+    chosen = [system for system in systems if system.workload]
     with progress(len(chosen)) as advance:
         counts = count_all(chosen, lambda name: advance(f"counting {name}"))
     write_counts(counts, out / COUNTS)
@@ -51,12 +53,13 @@ def make_tables(out: Path, numbers: Sequence[int], counts: Sequence[Count] | Non
         UsageError: a table that the paper does not have.
     """
     from bench.reporting.tables import write_table
+    from bench.systems.builtin import registry
 
     for number in numbers:
         if number not in ALL_TABLES:
             raise UsageError(f"no table {number}: the paper's are 1 to 5")
     if counts is None:
-        counts = read_counts(out / COUNTS) if (out / COUNTS).exists() else make_counts(out)
+        counts = read_counts(out / COUNTS) if (out / COUNTS).exists() else make_counts(out, registry())
     with progress(len(numbers)) as advance:
         files = []
         for number in numbers:
@@ -105,7 +108,7 @@ def write_audit(out: Path) -> list[Path]:
     import pandas as pd
 
     findings = audit_published()
-    notes().print(f"audit: {len(findings)} published values that no rounding explains")
+    note(f"audit: {len(findings)} published values that no rounding explains")
     write_text(out / "audit.json", json.dumps({"findings": [asdict(f) for f in findings]}, indent=1) + "\n")
     frame = pd.DataFrame(findings)
     write_text(out / "audit.csv", frame.to_csv(index=False, lineterminator="\n"))

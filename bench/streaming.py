@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from adaptive_models.data.clips import Clip, ClipError, VideoClip
 from adaptive_models.data.demo import write_demo_clip
 from adaptive_models.policies import AlwaysFull, GivenShares, Learned, Policy
 from adaptive_models.system import AdaptiveSystem, FrameResult, mean_logits
-from bench.errors import RunError, UsageError
-from bench.systems.costs import build_on_meta, count_stages, operating_point
+from bench.errors import RunError, UsageError, in_words
+from bench.systems.costs import build_model, count_system, operating_point
 from bench.systems.registry import System, load_object
 from bench.systems.workloads import WORKLOADS
 
@@ -85,18 +85,7 @@ class Stream:
             "policy": self.policy,
             "convention": self.convention,
             "weights": self.weights,
-            "frames": [
-                {
-                    "index": frame.index,
-                    "source_frame": frame.source_frame,
-                    "decision": frame.decision,
-                    "flops": frame.flops,
-                    "seconds": frame.seconds,
-                    "decode_seconds": frame.decode_seconds,
-                    "similarity": frame.similarity,
-                }
-                for frame in self.frames
-            ],
+            "frames": [asdict(frame) for frame in self.frames],
             "shares": self.shares,
             "per_frame": {"flops": self.per_frame, "seconds": sum(f.seconds for f in self.frames) / len(self.frames)},
             "always_full": {"flops": self.always_full},
@@ -129,92 +118,123 @@ class TimedClip:
 
 
 @contextmanager
-def clip_file(name: str) -> Iterator[Path]:
-    """The path of a clip; `demo` is a small video that is made for the occasion."""
-    if name != "demo":
-        yield Path(name)
-        return
+def open_clip(name: str, system: System, frames: int | None = None) -> Iterator[VideoClip]:
+    """Open a video file for a system; `demo` is a small video that is made for the occasion.
+
+    Args:
+        name: path of the file, or "demo".
+        system: an adaptive system, which says whether sound is wanted.
+        frames: how many frames to sample; the workload's if not given.
+
+    Raises:
+        UsageError: a system that is not adaptive, or no number of frames, or one below 1.
+        RunError: a file that cannot serve as a clip.
+    """
+    if not system.adaptive:
+        raise UsageError(f"{system.id} is not adaptive: stream takes S_k and S_k,T_M systems, such as epic/s3-t4")
+    if frames is None and system.workload not in WORKLOADS:
+        raise UsageError(f"--frames is needed: {system.id} is of none of the workloads {', '.join(WORKLOADS)}")
+    count = WORKLOADS[system.workload].frames if frames is None else frames
+    if count < 1:
+        raise UsageError(f"--frames {count}: at least 1 frame is needed")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "demo.mp4"
-        write_demo_clip(path)
-        yield path
+        path = Path(folder, "demo.mp4") if name == "demo" else Path(name)
+        if name == "demo":
+            write_demo_clip(path)
+        try:
+            clip = VideoClip(path, count, audio="spectrogram" in system.inputs)
+        except ClipError as error:
+            raise RunError(str(error)) from error
+        with clip:
+            yield clip
 
 
 def make_policy(name: str, system: System, frames: int) -> tuple[Policy, str]:
-    """A policy by name, or of one's own as "module:name" or "path/to/file.py:name", and what it is in words.
+    """A policy by name, or one's own as "module:name" or "path/to/file.py:name", and what it is in words.
 
     Raises:
         UsageError: no such policy, or one that the system cannot follow on so many frames.
     """
-    if system.max_skip is None:
-        return AlwaysFull(), "always-full (no temporal sampler)"
-    if name == "always-full":
-        return AlwaysFull(), name
-    if name == "learned":
-        return Learned(), name
-    if name == "published":
+    if ":" in name:
+        policy = _own_policy(name)
+    elif name not in POLICIES:
+        raise UsageError(f"no policy {name!r}: use {', '.join(POLICIES)}, or module:name or path/to/file.py:name")
+    elif name == "learned":
+        policy = Learned()
+    elif name == "published" and system.max_skip is not None:
         shares, source = operating_point(system)
         try:
             return GivenShares(shares, system.max_skip, frames), f"published ({source})"
         except ValueError as error:
             raise UsageError(f"policy published: {error}") from error
-    if ":" not in name:
-        raise UsageError(f"no policy {name!r}: use {', '.join(POLICIES)}, or module:name or path/to/file.py:name")
-    found = load_object(name)
-    policy = found() if isinstance(found, type) else found
-    if not callable(getattr(policy, "choose", None)):
+    else:
+        policy = AlwaysFull()
+    return policy, name if system.max_skip is not None else f"{name} (no temporal sampler: every frame is full)"
+
+
+def _own_policy(name: str) -> Policy:
+    """A user's policy, or one made by a user's class; what goes wrong in it is a failed run that names it."""
+    own = load_object(name)
+    if isinstance(own, type):
+        try:
+            own = own()
+        except Exception as error:
+            raise UsageError(f"policy {name!r} cannot be made: {in_words(error)}") from error
+    if not callable(getattr(own, "choose", None)):
         raise UsageError(f"policy {name!r} has no method choose(videos, t, logits)")
-    return policy, name
+
+    def choose(_: Policy, videos: Sequence[int], t: int, logits: Tensor) -> Sequence[int]:
+        try:
+            return own.choose(videos, t, logits)
+        except Exception as error:
+            raise RunError(f"policy {name!r} failed at frame {t}: {in_words(error)}") from error
+
+    return type(name, (), {"choose": choose})()  # the system's messages call a policy by its class
 
 
 def stream_clip(
-    path: Path,
+    clip: VideoClip,
     system: System,
     policy: str = "published",
     weights: Path | None = None,
-    frames: int | None = None,
     device: str = "cpu",
     convention: str = "exact",
     on_frame: Callable[[StreamedFrame], None] = lambda _: None,
 ) -> Stream:
-    """Stream a video file through an adaptive system, frame by frame.
+    """Stream a clip through an adaptive system, frame by frame.
 
-    The operations of a frame are those of the stages that ran for it, counted beforehand; that they are the operations
-    executed is what the tests of the system show. The time is that of this one run, without warm-up.
+    The operations of a frame are those of the stages that ran for it, counted beforehand. The time is that of this one
+    run, without warm-up.
 
     Args:
-        path: the video.
+        clip: from `open_clip`.
         system: an adaptive system.
         policy: see `make_policy`.
         weights: a checkpoint of the whole system; random weights from a fixed seed if not given.
-        frames: how many frames to sample; the workload's if not given.
         device: where to run, as torch names it.
-        convention: in which to count.
+        convention: in which to count, "exact" or "paper".
         on_frame: called after each frame.
 
     Raises:
-        UsageError: a system that is not adaptive, a wrong policy or device.
-        RunError: a clip or checkpoint that cannot be read.
+        UsageError: a wrong policy or device.
+        RunError: a checkpoint that does not fit, or a policy that fails or makes choices that there are not.
     """
-    if not system.adaptive:
-        raise UsageError(f"{system.id} is not adaptive: stream takes S_k and S_k,T_M systems, such as epic/s3-t4")
-    count = WORKLOADS[system.workload].frames if frames is None else frames
-    if count < 1:
-        raise UsageError(f"--frames {count}: at least 1 frame is needed")
-    chosen, policy_name = make_policy(policy, system, count)
-    try:
-        clip = VideoClip(path, count, audio="spectrogram" in system.inputs)
-    except ClipError as error:
-        raise RunError(str(error)) from error
-    model = _load(system, weights, device)
+    chosen, policy_name = make_policy(policy, system, clip.frames)
+    where = _device(device)
+    model = _load(system, weights, where)
     costs = stage_flops(system, convention)
     timed = TimedClip(clip)
     streamed: list[StreamedFrame] = []
     results: list[FrameResult] = []
     steps = model.stream(timed, chosen)
-    start = time.perf_counter()
-    for result in steps:
-        _synchronize(device)
+    while len(results) < clip.frames:
+        timed.seconds = 0.0
+        start = time.perf_counter()
+        try:
+            result = next(steps)
+        except ValueError as error:
+            raise RunError(f"{clip.path}: {error}") from error
+        _synchronize(where)
         elapsed = time.perf_counter() - start
         frame = StreamedFrame(
             index=result.t,
@@ -228,8 +248,6 @@ def stream_clip(
         streamed.append(frame)
         results.append(result)
         on_frame(frame)
-        timed.seconds = 0.0
-        start = time.perf_counter()
     return Stream(
         system=system.id,
         policy=policy_name,
@@ -246,13 +264,12 @@ def stream_clip(
 
 def stage_flops(system: System, convention: str) -> dict[str, int]:
     """Operations of each stage of a full frame."""
-    model = build_on_meta(system)
-    assert isinstance(model, AdaptiveSystem)
-    return {stage: profile.flops for stage, profile in count_stages(model, system.inputs, convention).items()}
+    stages = count_system(system, convention, "always-full").profile.stages()
+    return {stage["name"]: stage["flops"] for stage in stages}
 
 
 def frame_flops(costs: dict[str, int], result: FrameResult) -> int:
-    """Operations executed for a frame: the temporal sampler is not asked at the first, and nothing runs when skipped."""
+    """Operations executed for a frame: none if it is skipped; the temporal sampler is not asked at the first."""
     if result.decision == "skip":
         return 0
     ran = ["scan", "hallucinate"]
@@ -263,9 +280,19 @@ def frame_flops(costs: dict[str, int], result: FrameResult) -> int:
     return sum(costs.get(stage, 0) for stage in ran)
 
 
-def _load(system: System, weights: Path | None, device: str) -> AdaptiveSystem:
-    torch.manual_seed(0)
-    model = system.build().eval()
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name}: cannot be used: {in_words(error)}") from error
+    return device
+
+
+def _load(system: System, weights: Path | None, device: torch.device) -> AdaptiveSystem:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(system)
     assert isinstance(model, AdaptiveSystem)
     if weights is not None:
         try:
@@ -273,13 +300,10 @@ def _load(system: System, weights: Path | None, device: str) -> AdaptiveSystem:
         except FileNotFoundError:
             raise RunError(f"{weights}: no such checkpoint") from None
         except CheckpointError as error:
-            raise RunError(str(error)) from error
-    try:
-        return model.to(torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+            raise RunError(f"{weights}: {error}") from error
+    return model.to(device)
 
 
-def _synchronize(device: str) -> None:
-    if device.startswith("cuda"):
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -10,53 +10,88 @@ from typing import TYPE_CHECKING, Any
 from rich.live import Live
 from rich.table import Table
 
-from bench.display import console, giga, notes, print_table
+from bench.display import console, giga, note, print_table, say
+from bench.published.tables import published_row
 
 if TYPE_CHECKING:
     from bench.counting.crosschecks import Difference
     from bench.counting.profile import Grouping
+    from bench.published.audit import Finding
     from bench.streaming import Stream, StreamedFrame
     from bench.systems.costs import SystemCost
+    from bench.systems.registry import System
 
 DECISION_STYLES = {"full": "red", "prescan": "green", "skip": "dim"}
 
 
+def describe(system: System) -> dict[str, Any]:
+    """A system as `foveabench list --json` prints it, with what is published about it."""
+    published = system.published or published_row(system.id)
+    return {
+        "system": system.id,
+        "title": system.title,
+        "backbone": system.backbone,
+        "inputs": {name: list(shape) for name, shape in system.inputs.items()},
+        "frames": system.frames,
+        "adaptive": system.adaptive,
+        "published_gflops": published.get("avg_gflops"),
+        "published_top1": published.get("top1"),
+        "source": published.get("source"),
+    }
+
+
+def show_systems(systems: Sequence[System]) -> None:
+    """What can be counted and run."""
+    rows = []
+    for system in systems:
+        row = describe(system)
+        numbers = [None if row[name] is None else f"{row[name]:.2f}" for name in ("published_gflops", "published_top1")]
+        rows.append(
+            [system.id, system.title, system.backbone, system.shapes, "yes" if system.adaptive else "no", *numbers]
+        )
+    print_table(
+        ["system", "title", "backbone", "inputs", "adaptive", "GFLOPs/frame (published)", "top-1 % (published)"], rows
+    )
+
+
 def show_cost(cost: SystemCost, by: Grouping) -> None:
     """A count: its rows, its totals, and what it leaves out."""
-    profile = cost.profile
+    profile, stages, shares = cost.profile, cost.stages, cost.shares
     rows = [row for row in profile.grouped(by) if row["flops"] or row["macs"] or row.get("params")]
     columns = [name for name in rows[0] if name != "bytes"] if rows else []
     print_table(columns, [[row[column] for column in columns] for row in rows])
-    out = console()
-    out.print()
-    inputs = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in cost.system.inputs.items())
-    out.print(
-        f"[bold]{cost.system.id}[/bold] on {inputs}, {profile.convention} convention, counted on {profile.device}"
+    say("")
+    say(
+        "[bold]{system}[/bold] on {shapes}, {convention} convention, counted on {device}",
+        system=cost.system.id,
+        shapes=cost.system.shapes,
+        convention=profile.convention,
+        device=profile.device,
     )
-    out.print(
+    say(
         f"{giga(profile.flops)} GFLOPs, {giga(profile.macs)} GMACs, {profile.params:,} parameters, "
         f"{profile.activations:,} activations, {profile.bytes / 1e6:,.1f} MB moved"
     )
-    if cost.stages is not None and cost.shares is not None:
-        shares = cost.shares
-        out.print(
-            f"pre-scan {giga(cost.stages.prescan)}, rest {giga(cost.stages.rest)}, full {giga(cost.stages.full)} GFLOPs; "
+    if stages is not None and shares is not None:
+        say(
+            f"pre-scan {giga(stages.prescan)}, rest {giga(stages.rest)}, full {giga(stages.full)} GFLOPs; "
             f"{shares.skip:.2f} % skipped, {shares.prescan:.2f} % pre-scanned, {shares.full:.2f} % full "
             f"({cost.shares_source}): [bold]{giga(cost.per_frame)} GFLOPs per frame[/bold]"
         )
+    elif cost.system.frames > 1:
+        say(f"{cost.system.frames} frames: [bold]{giga(cost.per_frame)} GFLOPs per frame[/bold]")
     if profile.uncounted:
         left_out = ", ".join(f"{name} {giga(flops)}" for name, flops in profile.uncounted.items())
-        out.print(f"not counted in this convention (GFLOPs, exact): {left_out}")
+        say("not counted in this convention (GFLOPs, exact): {left_out}", left_out=left_out)
     if profile.reason:
-        notes().print(f"note: not counted on the meta device: {profile.reason}", markup=False)
+        note(f"note: not counted on the meta device: {profile.reason}")
     for entry in profile.unknown:
-        notes().print(
+        note(
             f"warning: no formula for {entry.operator}, called {entry.calls} x in {entry.layer or 'the model itself'}:"
-            " it counts nothing",
-            markup=False,
+            " it counts nothing"
         )
     if profile.uncalled:
-        notes().print(f"note: parameters that nothing used: {', '.join(profile.uncalled)}", markup=False)
+        note(f"note: parameters that nothing used: {', '.join(profile.uncalled)}")
 
 
 def show_cross_check(system: str, differences: Sequence[Difference]) -> None:
@@ -100,30 +135,28 @@ def frame_table(silent: bool) -> Iterator[Callable[[StreamedFrame], None]]:
 
 def show_stream(stream: Stream, figure: Path | None) -> None:
     """What a clip cost, beside what it would have cost with every frame full."""
-    out = console()
     shares = stream.shares
-    out.print()
-    out.print(f"[bold]{stream.system}[/bold], policy {stream.policy}, weights {stream.weights}", highlight=False)
-    out.print(
+    say("")
+    say(
+        "[bold]{system}[/bold], policy {policy}, weights {weights}",
+        system=stream.system,
+        policy=stream.policy,
+        weights=stream.weights,
+    )
+    say(
         f"{shares['skip']:.1f} % skipped, {shares['prescan']:.1f} % pre-scanned, {shares['full']:.1f} % full: "
         f"[bold]{giga(stream.per_frame)} GFLOPs per frame executed[/bold] ({stream.convention}), "
         f"{giga(stream.always_full)} always full, {stream.always_full / stream.per_frame:.2f} x fewer"
     )
-    milliseconds = [1e3 * frame.seconds for frame in stream.frames]
-    out.print(f"{sum(milliseconds):.0f} ms in all, {sum(milliseconds) / len(milliseconds):.1f} ms per frame, one run")
-    for note in stream.notes:
-        notes().print(f"note: {note}", markup=False)
+    seconds = sum(frame.seconds for frame in stream.frames)
+    say(f"{1e3 * seconds:.0f} ms in all, {1e3 * seconds / len(stream.frames):.1f} ms per frame, one run")
+    for text in stream.notes:
+        note(f"note: {text}")
     if figure is not None:
-        out.print(str(figure), soft_wrap=True)
+        print(figure)
 
 
-def show_files(paths: Sequence[Path]) -> None:
-    """The files that were written."""
-    for path in paths:
-        console().print(str(path), soft_wrap=True)
-
-
-def show_findings(findings: Sequence[Any]) -> None:
+def show_findings(findings: Sequence[Finding]) -> None:
     """What the audit found."""
     print_table(
         ["table", "system", "check", "column", "published", "should be", "why"],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.counting.copies import Copier, meta_twin, variables
 from bench.counting.counter import CONVENTIONS, Counter, counting
-from bench.counting.isolation import copy_sharing_parameters, copy_to_meta, modules_in, restored, undisturbed
+from bench.counting.isolation import undisturbed
 from bench.counting.profile import Profile
 
 CROSS_CHECKS = ("fvcore", "thop", "torch")
@@ -19,10 +22,10 @@ def count_flops(module: Callable[..., Any], *args: Any, convention: str = "exact
     """Count the operations of `module(*args, **kwargs)`.
 
     It runs on the meta device, with no arithmetic and no memory, unless the model's control flow needs values; then it
-    runs on the data given, and `Profile.device` and `Profile.reason` say so. The model, its batch-norm statistics, mode,
-    hooks and attributes, the inputs, the random number generators and torch are as before afterwards, also after an
-    exception: a module is counted on a copy. The count is the same on every device, with and without gradients,
-    with frozen weights and compiled. Backward passes are counted when `module` is a function that runs them.
+    runs on the data given, and `Profile.device` and `Profile.reason` say so. What is run is a copy: the model, its
+    statistics, mode, hooks and attributes, the inputs, the random number generators and torch are as before afterwards,
+    also after an exception. The count is the same on every device, with and without gradients, with frozen weights and
+    compiled. Backward passes are counted when `module` is a function that runs them.
 
     Args:
         module: an `nn.Module`, a method of one, or any function.
@@ -48,67 +51,57 @@ def count_flops(module: Callable[..., Any], *args: Any, convention: str = "exact
         return count_with(convention, module, *args, **kwargs)
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}: use one of {', '.join((*CONVENTIONS, *CROSS_CHECKS))}")
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    call = (module, args, kwargs)
     with undisturbed():
-        reason = ""
-        if _can_run_on_meta(module):
-            try:
-                model, inputs, named = copy_to_meta((module, args, kwargs))
-                return _count(model, inputs, named, convention)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-        profile = _count_on_data(module, args, kwargs, convention)
-        profile.device = _device_of(module, args, kwargs)
-        profile.reason = reason or "a function that refers to tensors or modules runs where they are"
+        try:
+            return _count(call, meta_twin, convention)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        profile = _count(call, torch.clone, convention)
+        profile.device, profile.reason = _device_of(call), reason
         return profile
 
 
-def _can_run_on_meta(function: Callable[..., Any]) -> bool:
-    """A plain function keeps the modules and tensors that it refers to, so it must not have any."""
-    return not _is_plain_function(function) or not (modules_in(function) or _captured_tensors(function))
+def _count(call: Any, copy_tensor: Callable[[Tensor], Tensor], convention: str) -> Profile:
+    try:
+        return _count_copy(call, copy_tensor, convention, inference=True)
+    except RuntimeError as error:
+        # What differentiates inside its forward pass cannot run in inference mode; it is counted below autograd.
+        if "grad" not in f"{error} {error.__cause__}":
+            raise
+    return _count_copy(call, copy_tensor, convention, inference=False)
 
 
-def _is_plain_function(function: Callable[..., Any]) -> bool:
-    return not isinstance(function, nn.Module) and not isinstance(getattr(function, "__self__", None), nn.Module)
+def _count_copy(call: Any, copy_tensor: Callable[[Tensor], Tensor], convention: str, inference: bool) -> Profile:
+    copier = Copier(copy_tensor)
+    with_gradients = torch.is_grad_enabled() and not inference
+    with torch.inference_mode(False):
+        function, args, kwargs = copier.copy(call)
+    counter = Counter(_modules_of(function, args, kwargs), convention)
+    with (
+        torch.inference_mode(inference),
+        torch.set_grad_enabled(with_gradients),
+        counting(counter),
+    ):
+        function(*args, **kwargs)
+    return counter.profile()
 
 
-def _captured_tensors(function: Callable[..., Any]) -> Iterator[Tensor]:
-    return (
-        cell.cell_contents
-        for cell in getattr(function, "__closure__", None) or ()
-        if isinstance(cell.cell_contents, Tensor)
-    )
+def _modules_of(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, nn.Module]:
+    """The modules of a call by the name that they are reported under; one alone is the whole and has none."""
+    if isinstance(function, functools.partial):
+        return _modules_of(function.func, (*function.args, *args), {**function.keywords, **kwargs})
+    owner = getattr(function, "__self__", function)
+    if isinstance(owner, nn.Module):
+        return {"": owner}
+    held = variables(function) if isinstance(function, types.FunctionType) else getattr(owner, "__dict__", {})
+    given = {**{str(position): value for position, value in enumerate(args)}, **kwargs}
+    modules = {name: value for name, value in {**held, **given}.items() if isinstance(value, nn.Module)}
+    return modules if len(modules) != 1 else {"": modules.popitem()[1]}
 
 
-def _count_on_data(function: Callable[..., Any], args: Any, kwargs: Any, convention: str) -> Profile:
-    if not _is_plain_function(function):
-        try:
-            function, args, kwargs = copy_sharing_parameters((function, args, kwargs))
-        except Exception:  # an object that cannot be copied; then it runs itself, and is restored
-            pass
-        else:
-            return _count(function, args, kwargs, convention)
-    with restored(modules_in(function)):
-        return _count(function, args, kwargs, convention)
-
-
-def _count(function: Callable[..., Any], args: Any, kwargs: Any, convention: str) -> Profile:
-    modules = modules_in(function)
-    model = modules[0] if len(modules) == 1 else None
-    for inference in (True, False):
-        counter = Counter(model, convention)
-        try:
-            with torch.inference_mode(inference), counting(counter):
-                function(*args, **kwargs)
-            return counter.profile()
-        except RuntimeError as error:
-            # What differentiates inside its forward pass cannot run in inference mode; it is counted below autograd.
-            if not inference or not torch.is_grad_enabled() or "grad" not in str(error) + str(error.__cause__):
-                raise
-    raise AssertionError("unreachable")
-
-
-def _device_of(function: Callable[..., Any], args: Any, kwargs: Any) -> str:
-    tensors = [p for module in modules_in(function) for p in module.parameters()]
+def _device_of(call: Any) -> str:
+    function, args, kwargs = call
+    tensors: list[Tensor] = [p for module in _modules_of(function, args, kwargs).values() for p in module.parameters()]
     tensors += [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
     return tensors[0].device.type if tensors else "cpu"

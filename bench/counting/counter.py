@@ -1,13 +1,13 @@
 """The counter: a dispatch mode that charges every operator to the module that calls it.
 
 It is meant to run under `torch.inference_mode`, where operators arrive as the model wrote them (linear, lstm,
-scaled_dot_product_attention, ...), before autograd or a device splits them up. That is what makes a count the same on every
-device and in every mode. Below autograd it still counts, by the formulas of the parts.
+scaled_dot_product_attention, ...), before autograd or a device splits them up. That is what makes a count the same on
+every device and in every mode. Below autograd it still counts, by the formulas of the parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -17,11 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from bench.counting import formulas as formulas  # importing them registers them
-from bench.counting.formulas.elementwise import POINTWISE_OPERATIONS, pointwise
-from bench.counting.free import MAKING_OR_MOVING, VIEWING
+from bench.counting.copies import is_plain
+from bench.counting.formulas.pointwise import is_pointwise, pointwise
+from bench.counting.free import FREE
+from bench.counting.meta import QUICK_RESULTS
 from bench.counting.paper import PaperRule, paper_rule
 from bench.counting.profile import OperatorCount, Profile, Row, Unknown
 from bench.counting.registry import FORMULAS, Cost, Formula, plain_name
@@ -35,64 +39,86 @@ ACTIVATION_FAMILIES = frozenset(
 
 @dataclass(slots=True)
 class Rule:
-    """What to do with one operator: count it by a formula, split it up, or report it."""
+    """What to do with one operator: count it by a formula, let it be, split it up, or, failing all that, report it.
+
+    Formulas of torch's own operators take no account of integers, which are free, and of complex numbers.
+    """
 
     family: str
     formula: Formula | None = None
     paper: PaperRule | None = None
+    quick_result: Callable[..., Any] | None = None
+    is_torchs: bool = False
+    is_mutable: bool = False
+    is_free: bool = False
     splits: bool = False
-    moves: bool = True
 
 
 def rule_for(operator: Any) -> Rule:
     """The rule of an overload: its own formula first, then free, pointwise, composite, and unknown last."""
     if not isinstance(operator, torch._ops.OpOverload):  # a higher-order operator
         return Rule(family=str(operator))
-    name = operator._schema.name
+    schema = operator._schema
+    is_torchs = operator.namespace in ("aten", "prim")
+    name = schema.name.rstrip("_") if is_torchs else schema.name
     plain = plain_name(name)
-    entry = FORMULAS.get(name) or FORMULAS.get(name.rstrip("_"))
-    if entry:
-        return Rule(entry.family, entry.formula, paper_rule(name.rstrip("_"), entry.family))
-    if operator.namespace in ("aten", "prim"):
-        if plain in VIEWING:
-            return Rule(plain, _nothing, moves=False)
-        if plain in MAKING_OR_MOVING or plain.removesuffix("_copy") in VIEWING:
-            return Rule(plain, _nothing)
-        if plain in POINTWISE_OPERATIONS or _is_pointwise(operator):
-            return Rule(plain, pointwise(plain), paper_rule(name.rstrip("_"), plain))
-    return Rule(name, splits=operator._can_decompose())
+    rule = Rule(name, is_torchs=is_torchs, is_mutable=schema.is_mutable)
+    if name in FORMULAS:
+        rule.family, rule.formula = FORMULAS[name].family, FORMULAS[name].formula
+    elif is_torchs and (plain in FREE or plain.removesuffix("_copy") in FREE):
+        rule.is_free = True
+    elif is_torchs and is_pointwise(operator, plain):
+        rule.family, rule.formula = plain, pointwise(plain)
+    else:
+        rule.splits = operator._can_decompose()
+    if rule.formula:
+        rule.paper = paper_rule(name, rule.family)
+    if not rule.is_mutable:
+        rule.quick_result = QUICK_RESULTS.get(name)
+    return rule
 
 
-def _nothing(*_: Any, **__: Any) -> Cost:
-    return Cost()
+@dataclass(slots=True)
+class _Visit:
+    """A module that is running, and the row that its own operators go to; None after one of its children ran."""
+
+    name: str
+    module: nn.Module | None
+    row: Row | None = None
 
 
-def _is_pointwise(operator: Any) -> bool:
-    # In-place variants are not always tagged as what they are.
-    packet = getattr(torch.ops.aten, plain_name(operator._schema.name), operator.overloadpacket)
-    overloads = [operator, *(getattr(packet, name) for name in packet.overloads())]
-    return any(torch.Tag.pointwise in overload.tags for overload in overloads)
+@dataclass(slots=True)
+class _Product:
+    """A product of two tensors: where it was made, and how many of its elements are not summed yet."""
+
+    row: Row
+    elements: int
 
 
 class Counter(TorchDispatchMode):
     """Counts what runs inside it.
 
     Args:
-        model: the module whose names and parameters label the rows; None for a plain function.
+        modules: the module whose names and parameters label the rows, or several by the prefix of their names.
         convention: "exact" or "paper".
     """
 
-    def __init__(self, model: nn.Module | None, convention: str) -> None:
+    supports_higher_order_operators = True
+
+    def __init__(self, modules: nn.Module | Mapping[str, nn.Module], convention: str) -> None:
         super().__init__()
+        if isinstance(modules, nn.Module):
+            modules = {"": modules}
         self.convention = convention
         self.rows: list[Row] = []
         self.unknown: dict[tuple[str, str], int] = {}
-        self._modules = [(_clean(name), module) for name, module in model.named_modules()] if model else []
-        self._names = {id(module): name for name, module in self._modules}
-        self._unused = {id(p): p for p in model.parameters()} if model else {}
-        self._open = [_Visit("", type(model).__name__ if model else "function")]
+        self._modules = {name: m for prefix, root in modules.items() for name, m in root.named_modules(prefix=prefix)}
+        self._names = {id(module): name for name, module in self._modules.items()}
+        parameters = (named for prefix, root in modules.items() for named in root.named_parameters(prefix=prefix))
+        self._unused = {id(parameter): (name, parameter) for name, parameter in parameters}
+        self._open = [_Visit("", self._modules.get(""))]
         self._rules: dict[Any, Rule] = {}
-        self._products: dict[int, tuple[StorageWeakRef, Row]] = {}
+        self._products: dict[int, tuple[StorageWeakRef, _Product]] = {}  # by the address of their storage
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -101,9 +127,9 @@ class Counter(TorchDispatchMode):
 
     def enter_module(self, module: nn.Module, _: Any) -> None:
         """Global forward pre-hook: what follows is charged to this module."""
-        self._open[-1].row = None
-        name = self._names.get(id(module), "")
-        self._open.append(_Visit(name, type(module).__name__))
+        caller = self._open[-1]
+        caller.row = None
+        self._open.append(_Visit(self._names.get(id(module), caller.name), module))
 
     def leave_module(self, module: nn.Module, _: Any, __: Any) -> None:
         """Global forward hook: what follows is charged to the caller again."""
@@ -111,11 +137,13 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator and charge it to the module that is open."""
+        if any(kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ for kind in types):
+            return NotImplemented  # a tensor that consists of others, as a nested one: it runs operators on these
         kwargs = kwargs or {}
         rule = self._rules.get(func)
         if rule is None:
             rule = self._rules[func] = rule_for(func)
-        tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
+        tensors = list(_tensors((*args, *kwargs.values())))
         if self._unused:
             self._claim_parameters(tensors)
         if rule.splits:
@@ -123,59 +151,58 @@ class Counter(TorchDispatchMode):
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        if rule.family == "batch_norm" and tensors[0].is_meta:
-            # What batch normalisation gives on the meta device is known, and finding it out there is slow.
-            out = torch.empty_like(tensors[0])
+        out = _run(func, rule, args, kwargs, tensors)
+        results = [out] if isinstance(out, Tensor) else list(_tensors((out,)))
+        if rule.is_free:
+            if rule.is_mutable or _moves(tensors, results):
+                self._row().bytes += _bytes(tensors) + _bytes(results)
+        elif rule.formula is None or not all(map(is_plain, (*tensors, *results))):
+            self._report_unknown(rule, tensors, results)
         else:
-            out = func(*args, **kwargs)
-        results = [out] if isinstance(out, Tensor) else list(_tensors(out)) if isinstance(out, (tuple, list)) else []
-        if rule.formula is None:
-            self._report_unknown(rule.family, tensors, results)
-        elif rule.moves:
-            cost = rule.formula(*args, out=out, **kwargs)
-            if isinstance(cost, int):
-                cost = Cost(macs=cost)
-            if self._products or rule.family == "mul":
-                cost = self._join_product_and_sum(func, rule.family, cost, tensors, results)
-            if cost.flops or not (results and tensors and results[0] is tensors[0]):
-                self._charge(rule, cost, args, out, tensors, results)
+            cost = rule.formula(*args, **{**kwargs, "out": out})
+            self._charge(rule, Cost(cost) if isinstance(cost, int) else cost, args, out, tensors, results)
+        self._follow_products(rule, args, tensors, results)
         return out
 
     def profile(self) -> Profile:
         """What was counted so far; modules whose parameters nothing used are listed last."""
-        rows, uncalled = self.rows, []
-        if self._unused:
-            owners: dict[str, Row] = {}
-            for module_name, module in self._modules:
-                unused = [p for p in module.parameters(recurse=False) if self._unused.pop(id(p), None) is not None]
-                if unused:
-                    owners[module_name] = Row(module_name, type(module).__name__, sum(p.numel() for p in unused))
-            rows, uncalled = [*rows, *owners.values()], list(owners)
+        uncalled: dict[str, Row] = {}
+        for full_name, parameter in self._unused.values():
+            owner, _, _ = full_name.rpartition(".")
+            row = uncalled.setdefault(owner, Row(owner, type(self._modules[owner]).__name__))
+            row.parameters[full_name] = 0 if is_lazy(parameter) else parameter.numel()
         unknown = [Unknown(layer, operator, calls) for (layer, operator), calls in self.unknown.items()]
-        return Profile(self.convention, rows, unknown, uncalled)
+        return Profile(self.convention, [*self.rows, *uncalled.values()], unknown, list(uncalled))
 
     def _row(self) -> Row:
         visit = self._open[-1]
         if visit.row is None:
-            visit.row = Row(visit.name, visit.type)
+            visit.row = Row(visit.name, type(visit.module).__name__ if visit.module else "function")
             self.rows.append(visit.row)
         return visit.row
 
     def _claim_parameters(self, tensors: list[Tensor]) -> None:
         for tensor in tensors:
             if id(tensor) in self._unused:
-                del self._unused[id(tensor)]
-                self._row().params += tensor.numel()
+                name, _ = self._unused.pop(id(tensor))
+                self._row().parameters[name] = tensor.numel()
 
-    def _report_unknown(self, name: str, tensors: list[Tensor], results: list[Tensor]) -> None:
-        if any(result.is_floating_point() or result.is_complex() for result in results):
+    def _report_unknown(self, rule: Rule, tensors: list[Tensor], results: list[Tensor]) -> None:
+        """Note an operator without formula, unless it only describes tensors or has to do with integers alone."""
+        if (results or rule.is_mutable) and not all(map(_is_integer, (*tensors, *results))):
             row = self._row()
             row.bytes += _bytes(tensors) + _bytes(results)
-            self.unknown[row.name, name] = self.unknown.get((row.name, name), 0) + 1
+            self.unknown[row.name, rule.family] = self.unknown.get((row.name, rule.family), 0) + 1
 
     def _charge(
         self, rule: Rule, cost: Cost, args: Any, out: Any, tensors: list[Tensor], results: list[Tensor]
     ) -> None:
+        if rule.is_torchs:
+            cost = _in_real_numbers(cost, rule.family, tensors, results)
+        if self._products and rule.family in ("sum", "mean"):
+            cost = self._join_product(cost, tensors[0])
+        if not cost.flops and not _moves(tensors, results):  # dropout in evaluation
+            return
         row = self._row()
         row.bytes += _bytes(tensors) + _bytes(results)
         if rule.family in ACTIVATION_FAMILIES:
@@ -190,35 +217,40 @@ class Counter(TorchDispatchMode):
             op.flops += flops
             op.calls += 1
 
-    def _join_product_and_sum(
-        self, func: Any, family: str, cost: Cost, tensors: list[Tensor], results: list[Tensor]
-    ) -> Cost:
+    def _follow_products(self, rule: Rule, args: Any, tensors: list[Tensor], results: list[Tensor]) -> None:
+        """Note which tensors are products of two: one that is just made, or moved, and not written to since."""
+        product = None
+        if rule.family == "mul" and isinstance(args[1], Tensor) and not _is_integer(results[0]):
+            product = _Product(self._row(), results[0].numel())
+        elif not self._products:
+            return
+        elif rule.is_free and results and tensors and results[0].numel() == tensors[0].numel():
+            product = self._product(tensors[0])
+        if rule.is_mutable:
+            for written in results or tensors:
+                self._products.pop(_storage(written), None)
+        if product and is_plain(results[0]):
+            storage = StorageWeakRef(results[0].untyped_storage())
+            self._products[storage.cdata] = (storage, product)
+
+    def _product(self, x: Tensor) -> _Product | None:
+        storage, product = self._products.get(_storage(x), (None, None))
+        return None if storage is None or storage.expired() else product
+
+    def _join_product(self, cost: Cost, x: Tensor) -> Cost:
         """A product of two tensors that is then summed is one multiply-accumulate each, charged where the sum is."""
-        if family == "mul":
-            if len(tensors) > 1 and cost.flops:
-                storage = StorageWeakRef(results[0].untyped_storage())
-                self._products[storage.cdata] = (storage, self._row())
+        product = self._product(x)
+        elements = min(x.numel(), product.elements) if product else 0
+        if not product or not elements:
             return cost
-        if not tensors or not (family in ("sum", "mean") or func._schema.is_mutable):
-            return cost
-        storage, row = self._products.pop(tensors[0].untyped_storage()._cdata, (None, None))
-        if storage is None or row is None or storage.expired() or family not in ("sum", "mean"):
-            return cost
-        macs = tensors[0].numel()
-        product = row.ops["mul"]
-        product.exact -= macs
+        product.elements -= elements
+        additions = elements * (2 if x.is_complex() else 1)
+        macs = elements * (4 if x.is_complex() else 1)
+        multiplications = product.row.ops["mul"]
+        multiplications.exact -= 2 * macs - additions
         if self.convention == "exact":
-            product.flops -= macs
-        return Cost(macs, cost.other - macs)
-
-
-@dataclass(slots=True)
-class _Visit:
-    """A module that is running, and the row that its own operators go to; None after one of its children ran."""
-
-    name: str
-    type: str
-    row: Row | None = None
+            multiplications.flops -= 2 * macs - additions
+        return Cost(macs, cost.other - additions)
 
 
 @contextmanager
@@ -231,9 +263,32 @@ def counting(counter: Counter) -> Iterator[Counter]:
         yield counter
 
 
-def _clean(name: str) -> str:
-    """A module's name as its author wrote it, without the wrappers of `torch.compile`."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+def _run(func: Any, rule: Rule, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+    if rule.quick_result and tensors and tensors[0].is_meta:
+        out = rule.quick_result(*args, **kwargs)
+        if out is not NotImplemented:
+            return out
+    try:
+        return func(*args, **kwargs)
+    except RuntimeError:
+        # A constant that the model made on a device of its own choice meets a meta tensor.
+        devices = {tensor.is_meta for tensor in tensors}
+        if len(devices) < 2 or (rule.is_mutable and not tensors[0].is_meta):
+            raise
+        args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+        return func(*args, **kwargs)
+
+
+def _in_real_numbers(cost: Cost, family: str, tensors: list[Tensor], results: list[Tensor]) -> Cost:
+    """Operations on integers are free; one on complex numbers is two, a product six, a multiply-accumulate four."""
+    if any(tensor.is_complex() for tensor in (*tensors, *results)):
+        is_product = family == "mul" and [tensor.is_complex() for tensor in tensors] == [True, True]
+        return Cost(4 * cost.macs, (6 if is_product else 2) * cost.other)
+    return Cost(cost.macs) if all(map(_is_integer, (*tensors, *results))) else cost
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -244,10 +299,25 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
+def _moves(tensors: list[Tensor], results: list[Tensor]) -> bool:
+    """Whether there is a result, and it is not only another view of the first tensor."""
+    if not results or not tensors:
+        return bool(results)
+    return results[0] is not tensors[0] and _storage(results[0]) != _storage(tensors[0])
+
+
+def _storage(tensor: Tensor) -> int:
+    """The address of a tensor's storage; 0 for what has none of its own."""
+    return tensor.untyped_storage()._cdata if is_plain(tensor) else 0
+
+
 def _bytes(tensors: list[Tensor]) -> int:
     """Bytes that the tensors span, a broadcast dimension once."""
     total = 0
     for tensor in tensors:
-        elements = prod(size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride or not size)
-        total += elements * tensor.element_size()
+        if not is_plain(tensor) or 0 not in tensor.stride():
+            total += tensor.numel() * tensor.element_size()
+        else:
+            sides = zip(tensor.shape, tensor.stride(), strict=True)
+            total += prod(size for size, stride in sides if stride or not size) * tensor.element_size()
     return total

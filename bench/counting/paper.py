@@ -1,8 +1,9 @@
 """The `paper` convention: what the published tables count.
 
-Convolution MACs and bias; batch normalisation 2 per element; ReLU and its kin 1 per element; pooling 1 per input element; a
-linear layer rows x inputs x outputs, without bias; a recurrent layer its weights and biases once per step and 1 (RNN), 7
-(GRU) or 10 (LSTM) per unit. Nothing else: not subtraction, aggregation, softmax, sigmoid, SSIM, gates or residual additions.
+Convolution MACs and bias; batch normalisation 2 per element; ReLU and its kin 1 per element; pooling 1 per input
+element; a linear layer rows x inputs x outputs, without bias; a recurrent layer its weights and biases once per step,
+and 1 (RNN), 7 (GRU) or 10 (LSTM) per unit. Nothing else: not subtraction, aggregation, softmax, sigmoid, SSIM, gates or
+residual additions.
 """
 
 from __future__ import annotations

@@ -29,14 +29,14 @@ class OperatorCount:
 class Row:
     """One visit of one module: what it computed itself, between the calls of its children.
 
-    `params` are the parameters that are used here first, so that those of a shared module are counted once.
+    `parameters` are those used here first, by name, so that one that is shared counts once.
     `activations` are the elements that convolutions, matrix products, attention and recurrent layers put out.
     `bytes` are read and written by the operators one by one, as if nothing stayed in a cache; views move nothing.
     """
 
     name: str
     type: str
-    params: int = 0
+    parameters: dict[str, int] = field(default_factory=dict)
     activations: int = 0
     bytes: int = 0
     stage: str = ""
@@ -51,6 +51,11 @@ class Row:
     def flops(self) -> int:
         """Operations in the convention of the profile."""
         return sum(op.flops for op in self.ops.values())
+
+    @property
+    def params(self) -> int:
+        """Elements of `parameters`."""
+        return sum(self.parameters.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,20 +215,22 @@ class Profile:
 
 def join(stages: Mapping[str, Profile]) -> Profile:
     """One profile of several stages of one model that run one after the other; each parameter counts once."""
-    computing = {row.name for profile in stages.values() for row in profile.rows if row.ops}
+    profiles = list(stages.values())
+    uncalled = [name for name in profiles[0].uncalled if all(name in profile.uncalled for profile in profiles)]
     rows: list[Row] = []
-    owners: set[str] = set()
+    seen: set[str] = set()
     for stage, profile in stages.items():
         for row in profile.rows:
-            if row.ops or row.name not in computing | owners:
-                rows.append(replace(row, stage=stage, params=0 if row.name in owners else row.params))
-        owners |= {row.name for row in rows if row.params}
-    profiles = list(stages.values())
+            if row.name in profile.uncalled and row.name not in uncalled and not row.ops:
+                continue  # another stage uses it
+            parameters = {name: size for name, size in row.parameters.items() if name not in seen}
+            seen |= parameters.keys()
+            rows.append(replace(row, stage=stage, parameters=parameters))
     return Profile(
         convention=profiles[0].convention,
         rows=rows,
         unknown=[entry for profile in profiles for entry in profile.unknown],
-        uncalled=[name for name in profiles[0].uncalled if name not in computing],
+        uncalled=uncalled,
         device=", ".join(dict.fromkeys(profile.device for profile in profiles)),
         reason="; ".join(dict.fromkeys(profile.reason for profile in profiles if profile.reason)),
     )

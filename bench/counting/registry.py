@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, TypeVar
+
+import torch
 
 Formula = Callable[..., "Cost | int"]
+AnyFormula = TypeVar("AnyFormula", bound=Formula)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +42,26 @@ FORMULAS: dict[str, Entry] = {}
 
 
 def operator_name(operator: Any) -> str:
-    """The qualified name, "namespace::name", of a string, an `OpOverload` or an `OpOverloadPacket`.
+    """The qualified name, "namespace::name", of an operator of `torch.ops` or one that `torch.library.custom_op` made.
 
     Raises:
         TypeError: anything else.
     """
     if isinstance(operator, str) and "::" in operator:
         return operator
-    if hasattr(operator, "_schema"):
+    if isinstance(operator, torch._ops.OpOverload):
         return operator._schema.name
-    if hasattr(operator, "_qualified_op_name"):
+    if isinstance(operator, torch._ops.OpOverloadPacket):
         return operator._qualified_op_name
+    if isinstance(operator, torch.library.CustomOpDef):
+        return operator._qualname
     raise TypeError(
         f"cannot register a formula for {operator!r}: give an operator such as torch.ops.mylib.my_op"
         ' or its name, "mylib::my_op"'
     )
 
 
-def register_formula(*operators: Any, family: str | None = None) -> Callable[[Formula], Formula]:
+def register_formula(*operators: Any, family: str | None = None) -> Callable[[AnyFormula], AnyFormula]:
     """Register what an operator costs, for `count_flops`.
 
     The decorated function is called as `formula(*args, out=result, **kwargs)` with what the operator was called with,
@@ -68,16 +74,18 @@ def register_formula(*operators: Any, family: str | None = None) -> Callable[[Fo
             return out.numel() * a.shape[-1]
 
     Args:
-        operators: `torch.ops.namespace.name`, an overload of it, or "namespace::name".
+        operators: `torch.ops.namespace.name`, an overload of it, what `torch.library.custom_op` made, or
+            "namespace::name".
         family: the name under which the operator is reported; its own name without namespace if not given.
 
     Raises:
         TypeError: not an operator.
         ValueError: the operator has a formula already.
     """
+    import_module("bench.counting.formulas")  # those of torch come first, so that a second one is noticed here
     names = [operator_name(operator) for operator in operators]
 
-    def register(formula: Formula) -> Formula:
+    def register(formula: AnyFormula) -> AnyFormula:
         for name in names:
             if name in FORMULAS:
                 raise ValueError(f"operator {name} has a formula already")

@@ -8,13 +8,12 @@ Copies (Table III, the accuracies in the S_0 row of Table II) are only held agai
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, pairwise
 from math import floor
-from typing import NamedTuple
 
+from bench.published.claims import DIFFERENCES, LARGEST_SPEED_UPS, ORDERS
 from bench.published.tables import (
     FRAMES,
     NUMERALS,
@@ -266,67 +265,8 @@ def _full_vs_spatial(tables: Tables, costs: Costs) -> Iterator[Finding]:
         yield from _mismatch(tables[1][spatial]["avg_gflops"], should, "full_vs_spatial", how)
 
 
-class Difference(NamedTuple):
-    """A number of section IV-C that is the difference of two cells in a column, each by table and system."""
-
-    says: str
-    text: str
-    column: str
-    larger: tuple[int, str]
-    smaller: tuple[int, str]
-
-
-class Order(NamedTuple):
-    """A statement of the text or a caption that the first system of each pair has more than the second."""
-
-    says: str
-    table: int
-    column: str
-    pairs: Iterable[tuple[str, str]]
-
-
-def _over(first: str, others: Iterable[str]) -> list[tuple[str, str]]:
-    return [(first, other) for other in others if other != first]
-
-
-_BASE = (1, "epic/san19-base")
-_DIFFERENCES = (
-    Difference("S_0 saves over SAN19-base", "2.84", "avg_gflops", _BASE, (1, "epic/s0")),
-    Difference("S_0 loses against SAN19-base", "2.96", "top1", _BASE, (1, "epic/s0")),
-    Difference("S_3 saves over SAN19-base", "1.84", "avg_gflops", _BASE, (1, "epic/s3")),
-    Difference("S_3 loses against SAN19-base", "1.75", "top1", _BASE, (1, "epic/s3")),
-    Difference("S_3,T_1 loses against S_3", "0.82", "top1", (4, "ucf101/s3"), (5, "ucf101/s3-t1")),
-)
-_LARGEST_SPEED_UPS = {1: "1.77", 4: "4.01"}
-
-_S = [f"epic/s{k}" for k in range(4)]
-_S_T = [[f"epic/s{k}-t{m}" for k in range(4)] for m in range(1, 5)]
-_CROPS_OVER_NONE = [(system, none) for none, *others in _S_T for system in others]
-_SHORT_OVER_LONG = [pair for rows in pairwise(_S_T) for pair in zip(*rows, strict=True)]
-_LONG_OVER_SHORT = [(long, short) for short, long in _SHORT_OVER_LONG]
-_UCF_S = [f"ucf101/s{k}" for k in range(4)]
-_UCF_S_T = [f"ucf101/s{k}-t1" for k in range(4)]
-_UCF_BASELINES = ["ucf101/res3d-18", "ucf101/dsn", "ucf101/smart", "ucf101/tsn-resnet50", "ucf101/san19-base"]
-_ORDERS = (
-    Order("Table I: S_3 is the most accurate S_k", 1, "top1", _over("epic/s3", _S)),
-    Order("Table I: S_3 costs less than SAN19-base", 1, "avg_gflops", [("epic/san19-base", "epic/s3")]),
-    Order("section IV-C: S_3 trades off better", 1, "trade_off", [("epic/san19-base", "epic/s3")]),
-    Order("section IV-C: crops improve accuracy", 1, "top1", [(system, "epic/s0") for system in _S[1:]]),
-    Order("Table II: every T_M saves over S_0", 2, "avg_gflops", _over("epic/s0", chain(*_S_T))),
-    Order("Table III: crops improve accuracy", 3, "top1", _CROPS_OVER_NONE),
-    Order("Table III: crops cost more", 2, "avg_gflops", _CROPS_OVER_NONE),
-    Order("Table III: longer skips lose accuracy", 3, "top1", _SHORT_OVER_LONG),
-    Order("Table III: longer skips speed up more", 3, "speed_up", _LONG_OVER_SHORT),
-    Order("Table IV: S_2 is the most accurate S_k", 4, "top1", _over("ucf101/s2", _UCF_S)),
-    Order("Table IV: S_2 costs less", 4, "avg_gflops", [(other, "ucf101/s2") for other in _UCF_BASELINES]),
-    Order("Table V: S_3,T_1 is the best", 5, "top1", _over("ucf101/s3-t1", _UCF_S_T)),
-    Order("section IV-C: S_3,T_1 speeds up most", 5, "speed_up", _over("ucf101/s3-t1", _UCF_S_T)),
-    Order("section IV-C: S_1,T_1 is the most accurate", 5, "top1", _over("ucf101/s1-t1", _UCF_S_T)),
-)
-
-
 def _text_differences(tables: Tables) -> Iterator[Finding]:
-    for says, text, column, (table, larger), (other_table, smaller) in _DIFFERENCES:
+    for says, text, column, (table, larger), (other_table, smaller) in DIFFERENCES:
         first, second = tables[table][larger][column], tables[other_table][smaller][column]
         printed = Printed("text", smaller, column, text)
         how = f"section IV-C, what {says}: {first.text} less {second.text}"
@@ -334,7 +274,7 @@ def _text_differences(tables: Tables) -> Iterator[Finding]:
 
 
 def _text_speed_ups(tables: Tables) -> Iterator[Finding]:
-    for temporal, text in _LARGEST_SPEED_UPS.items():
+    for temporal, text in LARGEST_SPEED_UPS.items():
         speed_ups = {
             row["speed_up"].system: tables[1][spatial]["avg_gflops"].interval / row["avg_gflops"].interval
             for row, spatial, maximum in _adaptive_rows(tables[2])
@@ -347,7 +287,7 @@ def _text_speed_ups(tables: Tables) -> Iterator[Finding]:
 
 
 def _text_orders(tables: Tables) -> Iterator[Finding]:
-    for says, number, column, pairs in _ORDERS:
+    for says, number, column, pairs in ORDERS:
         for larger, smaller in pairs:
             more, less = tables[number][larger][column], tables[number][smaller][column]
             if more.interval.high < less.interval.low:

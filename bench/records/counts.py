@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Stages:
-    """Operations per frame of the two stages of an adaptive system."""
+    """Operations per frame of an adaptive system: of one that is only pre-scanned, and what a full one has besides."""
 
     prescan: int
     rest: int
@@ -27,6 +27,10 @@ class Stages:
     def full(self) -> int:
         """A full frame is pre-scanned too."""
         return self.prescan + self.rest
+
+    def per_frame(self, shares: Mapping[str, float]) -> float:
+        """Mean over frames of which these shares, in per cent, are pre-scanned and full."""
+        return (shares["prescan"] * self.prescan + shares["full"] * self.full) / 100
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Count:
         """Operations per frame of video: of one call spread over its frames, or of the stages weighed by the shares."""
         if stages is None or self.shares is None:
             return flops / self.frames
-        return (self.shares["prescan"] * stages.prescan + self.shares["full"] * stages.full) / 100
+        return stages.per_frame(self.shares)
 
     @property
     def paper_per_frame(self) -> float:
@@ -103,38 +107,40 @@ def count_all(systems: Iterable[System], advance: Callable[[str], None] = lambda
 
 
 def count_one(system: System) -> Count:
-    """Count one system in both conventions, and in the published accounting where that differs."""
-    from bench.systems.accounting import published_spatial, published_stages
-    from bench.systems.costs import count_system
+    """Count one system in both conventions, and in the published accounting if it is one of the paper's.
 
-    paper, exact = count_system(system, "paper"), count_system(system, "exact")
-    crops = system.crops
+    Raises:
+        UsageError, RunError: as `count_system`.
+    """
+    from bench.systems.accounting import published_spatial, published_stages
+    from bench.systems.builtin import CROPS
+    from bench.systems.costs import count_system
+    from bench.systems.workloads import WORKLOADS
+
+    cost = count_system(system, "paper")
+    exact = cost.exact
+    workload, crops = system.workload, system.crops or 0
+    # Only the paper's own systems can have these ids.
+    published = workload in WORKLOADS and crops in CROPS
+    spatial, temporal = f"{workload}/s{crops}", f"{workload}/s{crops}-t{system.max_skip}"
     return Count(
         system=system.id,
         title=system.title,
         backbone=system.backbone,
         modalities=system.modalities,
         frames=system.frames,
-        params=paper.profile.params,
-        macs=exact.profile.macs,
-        paper_flops=paper.profile.flops,
+        params=cost.profile.params,
+        macs=cost.profile.macs,
+        paper_flops=cost.profile.flops,
         exact_flops=exact.profile.flops,
-        paper_stages=_stages(paper.stages),
-        exact_stages=_stages(exact.stages),
-        published_stages=_stages(published_stages(system.workload, crops))
-        if crops is not None and system.max_skip
-        else None,
-        published_spatial=published_spatial(system.workload, crops)
-        if crops is not None and not system.max_skip
-        else None,
-        shares=asdict(paper.shares) if paper.shares else None,
-        shares_source=paper.shares_source,
-        unknown=tuple(sorted({entry.operator for entry in exact.profile.unknown})),
+        paper_stages=cost.stages,
+        exact_stages=exact.stages,
+        published_stages=published_stages(workload, crops) if published and system.id == temporal else None,
+        published_spatial=published_spatial(workload, crops) if published and system.id == spatial else None,
+        shares=asdict(cost.shares) if cost.shares else None,
+        shares_source=cost.shares_source,
+        unknown=tuple(sorted({entry.operator for entry in cost.profile.unknown})),
     )
-
-
-def _stages(stages: Any) -> Stages | None:
-    return None if stages is None else Stages(stages.prescan, stages.rest)
 
 
 def write_counts(counts: Iterable[Count], path: Path) -> None:

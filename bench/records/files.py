@@ -39,4 +39,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         RunError: as `write_file`.
     """
-    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_file(path, write)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 
@@ -44,31 +43,35 @@ def complexity_by_size(sizes: Iterable[int] = SIZES) -> pd.DataFrame:
 def accumulated_by_layer(size: int = LOW_SIZE) -> pd.DataFrame:
     """Operations of SAN19 on an RGB image, accumulated over its layers in the `paper` convention (paper, Fig. 13).
 
-    A layer is a bottleneck block, a convolution between stages with the normalisation, ReLU and max-pool before it, or the
-    average pooling with those before it. The published code accumulates in the order in which modules are *registered*:
-    there a stage's normalisation comes before its blocks, though it runs after them, and the shared ReLU and max-pool come
-    last, though they run all along.
+    A layer is a bottleneck block, or a convolution between stages or the final pooling with what runs before it. The
+    published code accumulates in the order in which modules are *registered*: there a stage's normalisation comes
+    before its blocks, though it runs after them, and the shared ReLU and max-pool last, though they run all along.
 
     Args:
         size: side of the image.
 
     Returns:
-        A row per layer in execution order: `layer`; `modules`, which run in it; `flops`, its own; `accumulated_flops`; and
-        `accumulated_flops_registered`, in the published code's order.
+        A row per layer in execution order: `layer`; `modules`, which run in it; `flops_paper`, its own;
+        `accumulated_flops_paper`; and `accumulated_flops_paper_registered`, up to the layer in the published order.
     """
     model = _san19()
     rows = pd.DataFrame([(row.name, row.flops) for row in _count(model, size).rows], columns=["name", "flops"])
     module = rows["name"].str.extract(r"^(layer\d+\.\d+|\w+)", expand=False)
-    rows["layer"] = module.where(module.str.match("layer|conv|avgpool")).bfill()
-    layers = rows.groupby("layer", sort=False)["flops"].sum().rename("flops").reset_index()
-    layers.insert(1, "modules", module.groupby(rows["layer"], sort=False).agg(lambda run: " ".join(run.unique())).array)
-    layers["accumulated_flops"] = layers["flops"].cumsum()
+    layer = module.where(module.str.match("layer|conv|avgpool")).bfill()
+    modules = module.groupby(layer, sort=False).agg(lambda run: " ".join(run.unique()))
+    flops = rows["flops"].groupby(layer, sort=False).sum()
     position = {name: index for index, (name, _) in enumerate(model.named_modules())}
-    ends = [max(position[name] for name in position if f"{name}.".startswith(f"{layer}.")) for layer in layers["layer"]]
     registered = rows["name"].map(position)
-    layers["accumulated_flops_registered"] = [rows.loc[registered <= end, "flops"].sum() for end in ends]
-    layers["layer"] = layers["layer"].str.replace(".", "-")
-    return layers
+    ends = [max(position[name] for name in position if f"{name}.".startswith(f"{each}.")) for each in flops.index]
+    return pd.DataFrame(
+        {
+            "layer": flops.index.str.replace(".", "-"),
+            "modules": modules.array,
+            "flops_paper": flops.array,
+            "accumulated_flops_paper": flops.cumsum().array,
+            "accumulated_flops_paper_registered": [rows["flops"][registered <= end].sum() for end in ends],
+        }
+    )
 
 
 def fig3(out: Path) -> list[Path]:
@@ -78,20 +81,18 @@ def fig3(out: Path) -> list[Path]:
         RunError: the folder cannot be written to.
     """
     data = complexity_by_size()
+    used = data[data["size"].isin([CROP_SIZE, LOW_SIZE, HIGH_SIZE])]
     with print_style() as colours:
-        figure = Figure(figsize=(ONE_COLUMN, 2.3))
+        figure = Figure(figsize=(ONE_COLUMN, 2.2))
         axes = figure.subplots()
-        axes.plot(data["size"], data["gflops_exact"], color="0.65", linewidth=0.8, label="exact convention")
-        axes.plot(
-            data["size"], data["gflops_paper"], color=colours[0], marker="o", markersize=2.2, label="paper convention"
-        )
-        used = data[data["size"].isin([CROP_SIZE, LOW_SIZE, HIGH_SIZE])]
-        axes.scatter(used["size"], used["gflops_paper"], s=22, color=colours[3], zorder=3)
+        axes.plot(data["size"], data["gflops_paper"], color=colours[0], marker="o")
+        axes.scatter(used["size"], used["gflops_paper"], s=24, color=colours[3], zorder=3)
         for size, gflops in zip(used["size"], used["gflops_paper"], strict=True):
-            axes.annotate(f"N = {size}: {gflops:.2f}", (size, gflops), (-6, 6), textcoords="offset points", ha="right")
-        axes.set(xlabel="Side N of the input (3 × N × N)", ylabel="GFLOPs", xlim=(24, 264), ylim=(0, None))
-        axes.set_xticks(range(32, 257, 32))
-        axes.legend(loc="upper left", frameon=False)
+            axes.annotate(f"N = {size}: {gflops:.2f}", (size, gflops), (-5, 5), textcoords="offset points", ha="right")
+        axes.set(
+            xlabel="Side N of the input (3 × N × N)", ylabel="GFLOPs (paper convention)", xlim=(0, 264), ylim=(0, None)
+        )
+        axes.set_xticks(range(0, 257, 32))
         return save_figure(figure, data, "fig3", out)
 
 
@@ -103,16 +104,21 @@ def fig13(out: Path) -> list[Path]:
     """
     data = accumulated_by_layer()
     split = int(data.index[data["layer"] == SPLIT][0])
-    gflops, published = data.loc[split, ["accumulated_flops", "accumulated_flops_registered"]] / 1e9
+    gflops = data["accumulated_flops_paper"] / 1e9
+    registered = data["accumulated_flops_paper_registered"][split] / 1e9
     with print_style() as colours:
         figure = Figure(figsize=(ONE_COLUMN, 2.5))
         axes = figure.subplots()
-        axes.bar(data.index, data["flops"] / 1e9, color=colours[1], width=0.7, linewidth=0, label="each layer")
-        axes.plot(data.index, data["accumulated_flops"] / 1e9, color=colours[0], marker="o", label="accumulated")
-        axes.axvspan(-0.6, split + 0.5, color="0.93", zorder=0, linewidth=0)
-        axes.annotate(f"{SPLIT}: {gflops:.3f}", (split, gflops), (-6, 6), textcoords="offset points", ha="right")
+        axes.axvspan(-0.6, split + 0.5, color="0.94", zorder=0)
+        axes.bar(data.index, data["flops_paper"] / 1e9, color=colours[1], width=0.7, linewidth=0, label="each layer")
+        axes.plot(data.index, gflops, color=colours[0], marker="o", label="accumulated")
+        axes.scatter(split, gflops[split], s=24, color=colours[3], zorder=3)
+        label = f"{SPLIT}\n{gflops[split]:.3f} as executed\n{registered:.3f} as registered"
+        axes.annotate(label, (split, gflops[split]), (7, -3), textcoords="offset points", va="top")
+        for text, x, side in (("pre-scan", split + 0.2, "right"), ("rest", split + 0.8, "left")):
+            axes.text(x, 0.97, text, transform=axes.get_xaxis_transform(), ha=side, va="top", style="italic")
         axes.set_xticks(data.index, data["layer"], rotation=90)
-        axes.set(ylabel="GFLOPs", xlim=(-0.6, len(data) - 0.4), ylim=(0, None))
+        axes.set(ylabel="GFLOPs (paper convention)", xlim=(-0.6, len(data) - 0.4), ylim=(0, None))
         axes.grid(visible=False, axis="x")
         axes.legend(loc="upper left", frameon=False)
         return save_figure(figure, data, "fig13", out)

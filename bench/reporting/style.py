@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from bench.records.files import write_file, write_text
 
-ONE_COLUMN, TWO_COLUMNS = 3.5, 7.16
-"""Widths in inches of a figure in a two-column journal."""
+ONE_COLUMN = 3.5
+"""Width in inches of a column in a two-column journal."""
 
 _DOTS_PER_INCH = 300
 _PRINT = {
@@ -36,7 +36,7 @@ _PRINT = {
 
 @contextmanager
 def print_style() -> Iterator[list[tuple[float, float, float]]]:
-    """Seaborn's white grid at the sizes of print, whatever the user's own settings; gives a colour-blind-safe palette."""
+    """Seaborn's white grid at the sizes of print, whatever the user's settings; gives a colour-blind-safe palette."""
     with matplotlib.style.context(["default", sns.axes_style("whitegrid"), _PRINT]):
         yield sns.color_palette("colorblind")
 

@@ -2,17 +2,16 @@
 
 It differs from the cost of the system as the paper describes it:
 
-- the first half of SAN19 ends at layer3.0 in the order in which modules are *registered*: it has bn3, which runs after the
-  last block of its stage, and lacks the shared ReLU and max-pool, which are registered last, though they run all along;
+- the first half of SAN19 ends at layer3.0 in the order in which modules are *registered*: it has bn3, which runs after
+  the last block of its stage, and lacks the shared ReLU and max-pool, registered last though they run all along;
 - Tables I and IV have three GRU heads and leave hallucinator and temporal sampler out; Table II (and V) has these two,
   and for k >= 1 a single GRU head on all features;
-- classifier layers count nowhere, and the first frame is charged for the temporal sampler, though it is not asked there.
+- classifier layers count nowhere, and the first frame is charged for the temporal sampler, which is not asked there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -20,33 +19,16 @@ from torch import nn
 
 from adaptive_models import build_backbone
 from adaptive_models.hallucinator import Hallucinator
-from adaptive_models.policies import Shares
 from adaptive_models.system import CROP_SIZE, LOW_SIZE, SPECTROGRAM_SIZE
 from adaptive_models.temporal_sampler import TemporalSampler
 from bench.counting.count import count_flops
 from bench.counting.profile import Profile
+from bench.records.counts import Stages
 from bench.systems.workloads import WORKLOADS
 
 FEATURES = 2048
 ATTENTION = (32, 7, 7)
 HIDDEN = 1024
-
-
-@dataclass(frozen=True)
-class StageFlops:
-    """Operations per frame: of one that is only pre-scanned, and what a full one has besides."""
-
-    prescan: int
-    rest: int
-
-    @property
-    def full(self) -> int:
-        """A full frame is pre-scanned too."""
-        return self.prescan + self.rest
-
-    def per_frame(self, shares: Shares) -> float:
-        """Mean over frames of which these shares, in per cent, are pre-scanned and full."""
-        return (shares.prescan * self.prescan + shares.full * self.full) / 100
 
 
 def published_spatial(workload: str, crops: int) -> int:
@@ -57,14 +39,14 @@ def published_spatial(workload: str, crops: int) -> int:
     return _networks(workload, crops) + sum(_gru(inputs, workload) for inputs in heads)
 
 
-def published_stages(workload: str, crops: int) -> StageFlops:
+def published_stages(workload: str, crops: int) -> Stages:
     """O_pre and O_full of Tables II and V."""
     hallucinator = _count(Hallucinator, ATTENTION).flops
     sampler = _count(lambda: TemporalSampler(max_skip=1), ATTENTION, ATTENTION, ()).flops
     audio = FEATURES if WORKLOADS[workload].audio else 0
     head = _gru(FEATURES + audio + FEATURES * crops, workload)
     prescan = _first_half() + hallucinator + sampler
-    return StageFlops(prescan, _networks(workload, crops) + head + hallucinator + sampler - prescan)
+    return Stages(prescan, _networks(workload, crops) + head + hallucinator + sampler - prescan)
 
 
 def _networks(workload: str, crops: int) -> int:

@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache, partial
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
+from bench.errors import UsageError
 from bench.systems.registry import Registry, System
-from bench.systems.workloads import FLOW, IMAGE, WORKLOADS, Workload
+from bench.systems.workloads import FLOW, IMAGE, SPECTROGRAM, WORKLOADS, Workload
 
 if TYPE_CHECKING:
     from torch import nn
 
+DEPTHS = ("san10", "san15", "san19")
+BACKBONES = (*DEPTHS, *(f"{depth}-patchwise" for depth in DEPTHS), "resnet50", "bninception")
 CROPS = range(4)
 MAX_SKIPS = range(1, 5)
 
 
-@cache
-def registry() -> Registry:
-    """All systems that are installed: ours, and those of entry points."""
-    systems = Registry([*_backbones(), *_systems()])
+def registry(adapters: Iterable[str] = ()) -> Registry:
+    """All systems: ours, those of entry points, and adapters as "module:name" or "path/to/file.py:name".
+
+    Raises:
+        UsageError: an adapter that cannot be added.
+    """
+    systems = Registry([*map(backbone, BACKBONES), *_systems()])
     systems.add_entry_points()
+    for adapter in adapters:
+        systems.add_adapter(adapter)
     return systems
 
 
-def _backbones() -> Iterator[System]:
-    depths = ("san10", "san15", "san19")
-    for name in (*depths, *(f"{depth}-patchwise" for depth in depths), "resnet50", "bninception"):
-        yield _backbone(name, channels=3)
+def backbone(name: str, shape: tuple[int, ...] = IMAGE) -> System:
+    """A bare backbone, one of `BACKBONES`, on inputs of a shape (channels, height, width)."""
+    return System(name, partial(_build_backbone, name, shape[0]), {"x": shape}, title=name, backbone=name)
 
 
-def _backbone(name: str, channels: int) -> System:
-    return System(
-        name,
-        partial(_build_backbone, name, channels),
-        {"x": IMAGE},
-        title=name,
-        backbone=name,
-        resize=partial(_backbone, name),
-    )
+def resized(found: System, size: int | None, modality: str | None) -> System:
+    """A backbone at another size of its input, in pixels, or for another modality, "rgb" or "spec".
+
+    Raises:
+        UsageError: a whole system, whose inputs are fixed, or a size below 32.
+    """
+    if size is None and modality is None:
+        return found
+    if found.id not in BACKBONES:
+        raise UsageError(f"{found.id} has fixed inputs: --size and --modality are for bare backbones such as san19")
+    if size is not None and size < 32:
+        raise UsageError(f"--size {size}: the side of an input is at least 32 pixels")
+    channels, side, _ = SPECTROGRAM if modality == "spec" else IMAGE
+    return backbone(found.id, (channels, size or side, size or side))
 
 
 def _systems() -> Iterator[System]:
@@ -55,23 +67,22 @@ def _systems() -> Iterator[System]:
         for max_skip in MAX_SKIPS:
             for crops in CROPS:
                 yield _adaptive(workload, crops, max_skip)
-    rgb, audio, flow = (1, *IMAGE), (1, 1, 256, 256), (1, *FLOW)
+    # TSN and TBN take segments, here a single one
+    rgb, spectrogram, flow = (1, *IMAGE), (1, *SPECTROGRAM), (1, *FLOW)
     yield System("ucf101/tsn-resnet50", _build_tsn, {"rgb": rgb}, title="TSN", backbone="ResNet-50")
     for name, inputs in (
-        ("tbn-ra", {"rgb": rgb, "spectrogram": audio}),
-        ("tbn-raf", {"rgb": rgb, "spectrogram": audio, "flow": flow}),
+        ("tbn-ra", {"rgb": rgb, "spectrogram": spectrogram}),
+        ("tbn-raf", {"rgb": rgb, "spectrogram": spectrogram, "flow": flow}),
     ):
         yield System(f"epic/{name}", partial(_build_tbn, tuple(inputs)), inputs, title="TBN", backbone="BN-Inception")
 
 
 def _adaptive(workload: Workload, crops: int, max_skip: int | None) -> System:
-    name = f"s{crops}" if max_skip is None else f"s{crops}-t{max_skip}"
-    title = f"S_{crops}" if max_skip is None else f"S_{crops},T_{max_skip}"
     return System(
-        f"{workload.name}/{name}",
+        f"{workload.name}/s{crops}" + (f"-t{max_skip}" if max_skip else ""),
         partial(_build_adaptive, workload, crops, max_skip),
         workload.inputs,
-        title=title,
+        title=f"S_{crops}" + (f",T_{max_skip}" if max_skip else ""),
         backbone="SAN19",
         crops=crops,
         max_skip=max_skip,
@@ -93,7 +104,7 @@ def _build_backbone(name: str, channels: int) -> nn.Module:
 def _build_san_base(workload: Workload) -> nn.Module:
     from baselines.san_base import SANBase
 
-    return SANBase(tuple(workload.inputs), workload.classes, workload.fusion)
+    return SANBase(workload.classes, workload.audio, workload.fusion)
 
 
 def _build_adaptive(workload: Workload, crops: int, max_skip: int | None) -> nn.Module:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,17 +14,18 @@ from torch import Tensor, nn
 from adaptive_models.policies import Shares
 from adaptive_models.system import AdaptiveSystem
 from bench.counting.count import CROSS_CHECKS, count_flops
+from bench.counting.counter import Counter, counting
 from bench.counting.profile import Grouping, Profile, join
-from bench.errors import UsageError
+from bench.errors import RunError, UsageError, in_words
 from bench.published.tables import FRAMES, VALIDATION_CLIPS, published_shares, read_table
-from bench.systems.accounting import StageFlops, published_stages
+from bench.records.counts import Stages
+from bench.systems.accounting import published_stages
 from bench.systems.registry import System
 
 if TYPE_CHECKING:
     from bench.counting.crosschecks import Difference
 
 PRESCAN_STAGES = ("scan", "decide", "hallucinate")
-REST_STAGES = ("look", "classify")
 
 
 @dataclass(frozen=True)
@@ -32,25 +35,40 @@ class SystemCost:
     Attributes:
         system: which.
         profile: its rows, with stages if it is adaptive.
-        stages: of an adaptive system.
-        shares: what the policy does with frames, if the system is adaptive.
-        policy: whose shares.
+        policy: who decides, if the system is adaptive.
+        shares: what the policy does with frames, in per cent.
         shares_source: where the shares come from.
     """
 
     system: System
     profile: Profile
-    stages: StageFlops | None = None
-    shares: Shares | None = None
     policy: str | None = None
+    shares: Shares | None = None
     shares_source: str = ""
+
+    @property
+    def stages(self) -> Stages | None:
+        """Operations of a frame of an adaptive system, in the profile's convention."""
+        if self.shares is None:
+            return None
+        prescan = sum(row.flops for row in self.profile.rows if row.stage in PRESCAN_STAGES)
+        return Stages(prescan, self.profile.flops - prescan)
 
     @property
     def per_frame(self) -> float:
         """Operations per frame of video, in the profile's convention."""
-        if self.stages is not None and self.shares is not None:
-            return self.stages.per_frame(self.shares)
-        return self.profile.flops / self.system.frames
+        if self.stages is None or self.shares is None:
+            return self.profile.flops / self.system.frames
+        return self.stages.per_frame(asdict(self.shares))
+
+    @property
+    def exact(self) -> SystemCost:
+        """The same in the `exact` convention, which every count keeps beside its own."""
+        rows = [
+            replace(row, ops={name: replace(op, flops=op.exact) for name, op in row.ops.items()})
+            for row in self.profile.rows
+        ]
+        return replace(self, profile=replace(self.profile, convention="exact", rows=rows))
 
     def to_json(self, by: Grouping = "layer") -> dict[str, Any]:
         """Plain data, as `foveabench flops --json` prints it."""
@@ -64,12 +82,8 @@ class SystemCost:
         if self.stages is not None and self.shares is not None:
             if by == "stage":
                 data["by_stage"] = data["stages"]
-            data["stages"] = {
-                "prescan": self.stages.prescan,
-                "rest": self.stages.rest,
-                "full": self.stages.full,
-            }
-            data["shares"] = {"skip": self.shares.skip, "prescan": self.shares.prescan, "full": self.shares.full}
+            data["stages"] = {**asdict(self.stages), "full": self.stages.full}
+            data["shares"] = asdict(self.shares)
             data["policy"] = self.policy
             data["shares_source"] = self.shares_source
         return data
@@ -80,64 +94,116 @@ def count_system(system: System, convention: str = "exact", policy: str = "publi
 
     Args:
         system: which.
-        convention: as of `count_flops`.
-        policy: "published" or "always-full", whose shares weigh the stages of an adaptive system. What other policies do
-            depends on the video.
+        convention: as of `count_flops`; an adaptive system, which is no single call, has "exact" and "paper" only.
+        policy: "published" or "always-full", whose shares weigh the stages of an adaptive system; what other policies
+            do depends on the video.
 
     Raises:
-        UsageError: another policy, or inputs that the model does not take.
+        UsageError: a convention or policy that it does not have, or inputs that its model rejects.
+        RunError: its model cannot be built or run.
+    """
+    if not system.adaptive:
+        return SystemCost(system, _count(system, convention))
+    if convention in CROSS_CHECKS:
+        raise UsageError(f"{convention} counts one call of a module; {system.id} is adaptive and runs in stages")
+    shares, source = operating_point(system, policy)
+    return SystemCost(system, _count(system, convention), policy, shares, source)
+
+
+def cross_check(system: System) -> list[Difference]:
+    """Layers where fvcore, thop or torch count other MACs than we do, with the reason.
+
+    Raises:
+        UsageError: an adaptive system, which is no single call of a module, or inputs that the model rejects.
+        RunError: its model cannot be built or run.
+    """
+    if system.adaptive:
+        raise UsageError(f"{system.id} is adaptive and runs in stages: cross-check its backbones, or a fixed system")
+    from bench.counting.crosschecks import compare
+
+    model = build_model(system)
+    with _blaming(system):
+        args, kwargs = _inputs(system, torch.device("cpu"))
+        return compare(model, *args, **kwargs)
+
+
+def build_model(system: System) -> nn.Module:
+    """The system's model, in evaluation mode.
+
+    Raises:
+        RunError: its builder fails, or makes something else.
     """
     try:
-        return _count_on(build_on_meta(system), system, convention, policy)
-    except NotImplementedError:  # control flow that needs values
-        return _count_on(system.build().eval(), system, convention, policy)
+        model = system.build()
+    except Exception as error:
+        raise RunError(f"{system.id} cannot be built: {in_words(error)}") from error
+    wanted = AdaptiveSystem if system.adaptive else nn.Module
+    if not isinstance(model, wanted):
+        raise RunError(f"{system.id} cannot be built: its builder made a {type(model).__name__}, no {wanted.__name__}")
+    return model.eval()
 
 
-def _count_on(model: nn.Module, system: System, convention: str, policy: str) -> SystemCost:
-    if isinstance(model, AdaptiveSystem):
-        if convention in CROSS_CHECKS:
-            raise UsageError(f"{convention} counts one call of a module; {system.id} is adaptive and runs in stages")
-        stages = count_stages(model, system.inputs, convention)
-        shares, source = operating_point(system, policy)
-        prescan, rest = (
-            sum(profile.flops for stage, profile in stages.items() if stage in group)
-            for group in (PRESCAN_STAGES, REST_STAGES)
-        )
-        return SystemCost(system, join(stages), StageFlops(prescan, rest), shares, policy, source)
-    args, kwargs = _inputs(system)
-    return SystemCost(system, count_flops(model, *args, convention=convention, **kwargs))
+def _count(system: System, convention: str) -> Profile:
+    """Count without memory for weights and data; with it where a builder or control flow needs values."""
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights that are loaded into nothing
+            model = build_model(system)
+        return _count_model(model, system, convention)
+    except Exception:
+        model = build_model(system)
+    with _blaming(system):
+        return _count_model(model, system, convention)
 
 
-def count_stages(model: AdaptiveSystem, inputs: Mapping[str, tuple[int, ...]], convention: str) -> dict[str, Profile]:
-    """Count the stages of one full frame of one video, in the order in which they run; nothing is computed."""
+def _count_model(model: nn.Module, system: System, convention: str) -> Profile:
+    if isinstance(model, AdaptiveSystem) and system.adaptive:
+        return join(count_stages(model, system.inputs, convention))
+    args, kwargs = _inputs(system, _device_of(model))
+    return count_flops(model, *args, convention=convention, **kwargs)
+
+
+def _inputs(system: System, device: torch.device) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    inputs = {name: torch.zeros(1, *shape, device=device) for name, shape in system.inputs.items()}
+    return (tuple(inputs.values()), {}) if len(inputs) == 1 else ((), inputs)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def _blaming(system: System) -> Iterator[None]:
+    """What a model raises, in one line that names the system; a ValueError says that the input is wrong."""
+    try:
+        yield
+    except Exception as error:
+        kind = UsageError if isinstance(error, ValueError) else RunError
+        raise kind(f"{system.id} cannot be run on {system.shapes}: {in_words(error)}") from error
+
+
+def count_stages(model: AdaptiveSystem, inputs: Mapping[str, Sequence[int]], convention: str) -> dict[str, Profile]:
+    """Count the stages of one full frame of one video, in the order in which they run."""
+    device = _device_of(model)
     profiles: dict[str, Profile] = {}
 
     def count(stage: str, *args: Any) -> Any:
-        method = getattr(model, stage)
-        profiles[stage] = count_flops(method, *args, convention=convention)
-        with torch.inference_mode():
-            return method(*args)
+        with counting(Counter({"": model}, convention)) as counter:
+            result = getattr(model, stage)(*args)
+        profiles[stage] = replace(counter.profile(), device=device.type)
+        return result
 
-    images = torch.empty(1, *inputs["rgb"], device="meta")
-    spectrograms = torch.empty(1, *inputs["spectrogram"], device="meta") if "spectrogram" in inputs else None
-    state, attention = count("scan", images)
-    if model.temporal_sampler is not None:
-        with torch.inference_mode():
+    with torch.inference_mode():
+        images = torch.zeros(1, *inputs["rgb"], device=device)
+        spectrograms = torch.zeros(1, *inputs["spectrogram"], device=device) if "spectrogram" in inputs else None
+        state, attention = count("scan", images)
+        if model.temporal_sampler is not None:
             hallucination, memory = model.hallucinate(attention, None)
-        count("decide", attention, hallucination, None)
-        count("hallucinate", attention, memory)
-    features, _ = count("look", state, attention, images, spectrograms, None)
-    count("classify", features, None)
+            count("decide", attention, hallucination, None)
+            count("hallucinate", attention, memory)
+        features, _ = count("look", state, attention, images, spectrograms, None)
+        count("classify", features, None)
     return profiles
-
-
-def build_on_meta(system: System) -> nn.Module:
-    """The system's model in evaluation mode without memory for its weights; with it where that cannot be done."""
-    try:
-        with torch.device("meta"):
-            return system.build().eval()
-    except Exception:  # a builder that loads weights, say
-        return system.build().eval()
 
 
 def operating_point(system: System, policy: str = "published") -> tuple[Shares, str]:
@@ -148,49 +214,30 @@ def operating_point(system: System, policy: str = "published") -> tuple[Shares, 
         policy: "published" or "always-full".
 
     Raises:
-        UsageError: a policy whose shares depend on the video.
+        UsageError: another policy, whose shares depend on the video, or a system for which no shares are published.
     """
-    if system.max_skip is None:
-        return Shares(0.0, 0.0, 100.0), "no temporal sampler: every frame is full"
     if policy == "always-full":
         return Shares(0.0, 0.0, 100.0), "every frame is full"
     if policy != "published":
         raise UsageError(
             f"policy {policy!r} has no fixed shares: use published or always-full, or `foveabench stream` on a clip"
         )
-    printed = published_shares(system.id)
-    if printed is not None:
+    if system.max_skip is None:
+        return Shares(0.0, 0.0, 100.0), "no temporal sampler: every frame is full"
+    if printed := published_shares(system.id):
         return Shares(**printed), "Table II"
-    if system.max_skip == 1:
-        return implied_shares(system), "implied by Table V's total, in the published accounting"
-    same = f"epic/{system.id.rpartition('/')[2]}"
-    return Shares(**published_shares(same) or {}), f"not published for {system.workload}: those of {same} in Table II"
+    if system.id in read_table(5):
+        return _implied_shares(system), "implied by Table V's total, in the published accounting"
+    same = f"epic/s{system.crops}-t{system.max_skip}"
+    if printed := published_shares(same):
+        return Shares(**printed), f"those of {same} in Table II, as none are published for {system.id}"
+    raise UsageError(f"no shares are published for {system.id} or for {same}: use the policy always-full")
 
 
-def implied_shares(system: System) -> Shares:
+def _implied_shares(system: System) -> Shares:
     """Shares of a T_1 system of `ucf101`, which only pre-scans or processes fully, from its total in Table V."""
     stages = published_stages(system.workload, system.crops or 0)
     frames = VALIDATION_CLIPS[system.workload] * FRAMES[system.workload]
     per_frame = float(read_table(5)[system.id]["total_tflops"].value) * 1e12 / frames
     full = 100 * (per_frame - stages.prescan) / stages.rest
     return Shares(0.0, 100 - full, full)
-
-
-def cross_check(system: System) -> list[Difference]:
-    """Layers where fvcore, thop or torch count other MACs than we do, with the reason.
-
-    Raises:
-        UsageError: an adaptive system, which is no single call of a module.
-    """
-    if system.adaptive:
-        raise UsageError(f"{system.id} is adaptive and runs in stages: cross-check its backbones, or a fixed system")
-    from bench.counting.crosschecks import compare
-
-    model = system.build().eval()
-    args, kwargs = _inputs(system)
-    return compare(model, *args, **kwargs)
-
-
-def _inputs(system: System) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    inputs = {name: torch.zeros(1, *shape) for name, shape in system.inputs.items()}
-    return (tuple(inputs.values()), {}) if len(inputs) == 1 else ((), inputs)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UsageError
+from bench.errors import UsageError, in_words
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,24 +28,39 @@ class System:
     Attributes:
         id: "<workload>/<name>", or a backbone's name.
         build: makes the module, with random weights.
-        inputs: shape of each input of one call, without the batch dimension. A single input is passed by position, several
-            by these names.
+        inputs: shape of each input of one call, without the batch dimension. A single input is passed by position,
+            several by these names.
         frames: how many frames of a video one call stands for.
         title: what people call it.
         backbone: of which network it is made.
-        crops: k of an adaptive system, else None.
-        max_skip: M of an adaptive system with a temporal sampler, else None.
+        published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), "source".
+        crops: k of an `AdaptiveSystem`, else None.
+        max_skip: M of an `AdaptiveSystem` with a temporal sampler, else None.
+
+    Raises:
+        ValueError: an id, inputs or frames that are not as above.
     """
 
     id: str
     build: Callable[[], nn.Module]
-    inputs: Mapping[str, tuple[int, ...]]
+    inputs: Mapping[str, Sequence[int]]
     frames: int = 1
     title: str = ""
     backbone: str = ""
+    published: Mapping[str, float | str] = field(default_factory=dict)
     crops: int | None = None
     max_skip: int | None = None
-    resize: Callable[[int], System] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.id):
+            raise ValueError(f"system id {self.id!r}: use <workload>/<name>, of letters, digits and . _ -")
+        if not isinstance(self.inputs, Mapping) or not self.inputs or not all(map(_is_shape, self.inputs.values())):
+            raise ValueError(
+                f"system {self.id}: inputs {self.inputs!r}: name each input and give its shape without the batch "
+                'dimension, as in {"rgb": (3, 224, 224)}'
+            )
+        if not isinstance(self.frames, int) or self.frames < 1:
+            raise ValueError(f"system {self.id}: frames {self.frames!r}: one call stands for at least 1 frame")
 
     @property
     def workload(self) -> str:
@@ -52,7 +69,7 @@ class System:
 
     @property
     def adaptive(self) -> bool:
-        """Whether it is one of the paper's S_k or (S_k, T_M), which run step by step."""
+        """Whether it is an S_k or (S_k, T_M), which run step by step."""
         return self.crops is not None
 
     @property
@@ -61,13 +78,25 @@ class System:
         letters = {"rgb": "R", "spectrogram": "A", "flow": "F"}
         return "+".join(letters.get(name, name) for name in self.inputs)
 
+    @property
+    def shapes(self) -> str:
+        """Its inputs in words, as in "rgb 3x224x224"."""
+        return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in self.inputs.items())
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, (tuple, list)) and all(isinstance(side, int) and side > 0 for side in shape)
+
 
 def system(
     id: str,
-    inputs: Mapping[str, tuple[int, ...]],
+    inputs: Mapping[str, Sequence[int]],
     frames: int = 1,
     title: str = "",
     backbone: str = "",
+    published: Mapping[str, float | str] | None = None,
+    crops: int | None = None,
+    max_skip: int | None = None,
 ) -> Callable[[Callable[[], nn.Module]], System]:
     """Make a system of a function that builds a model; name it with `--adapter module:function`.
 
@@ -79,15 +108,21 @@ def system(
 
     Args:
         id: "<workload>/<name>".
-        inputs: shape of each input of one call, without the batch dimension, e.g. (3, 224, 224). A single input is passed
-            by position, several by these names.
+        inputs: shape of each input of one call, without the batch dimension, e.g. (3, 224, 224). A single input is
+            passed by position, several by these names.
         frames: how many frames of a video one call stands for; costs per frame are divided by it.
         title: what people call it; the id if not given.
         backbone: of which network it is made, for the tables.
+        published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), "source".
+        crops: k, if the function builds an `AdaptiveSystem`; its inputs are those of one frame.
+        max_skip: M, if that has a temporal sampler.
+
+    Raises:
+        ValueError: an id, inputs or frames that are not as above.
     """
 
     def make(build: Callable[[], nn.Module]) -> System:
-        return System(id, build, dict(inputs), frames, title or id, backbone)
+        return System(id, build, inputs, frames, title or id, backbone, published or {}, crops, max_skip)
 
     return make
 
@@ -97,12 +132,19 @@ class Registry:
 
     Args:
         systems: to begin with.
+
+    Attributes:
+        problems: what went wrong with entry points, a sentence each.
     """
 
-    def __init__(self, systems: Iterable[System]) -> None:
+    def __init__(self, systems: Iterable[System] = ()) -> None:
         self._systems: dict[str, System] = {}
+        self.problems: list[str] = []
         for each in systems:
             self.add(each)
+
+    def __iter__(self) -> Iterator[System]:
+        return iter(self._systems.values())
 
     def add(self, added: System) -> None:
         """Add a system.
@@ -114,9 +156,6 @@ class Registry:
             raise UsageError(f"there is a system {added.id!r} already: give yours another id")
         self._systems[added.id] = added
 
-    def __iter__(self) -> Any:
-        return iter(self._systems.values())
-
     def find(self, id: str) -> System:
         """The system of that id.
 
@@ -125,9 +164,7 @@ class Registry:
         """
         if id in self._systems:
             return self._systems[id]
-        from difflib import get_close_matches
-
-        near = get_close_matches(id, self._systems, n=3, cutoff=0.5)
+        near = get_close_matches(id.lower(), self._systems, n=3, cutoff=0.5)
         hint = f": did you mean {', '.join(near)}?" if near else ": see `foveabench list`"
         raise UsageError(f"no system or backbone {id!r}{hint}")
 
@@ -135,22 +172,20 @@ class Registry:
         """Add a system from "module:name" or "path/to/file.py:name".
 
         Raises:
-            UsageError: it cannot be loaded, or is not a system.
+            UsageError: it cannot be loaded, is not a system, or its id is taken.
         """
         self.add(_checked(load_object(where), where))
 
     def add_entry_points(self) -> None:
-        """Add the systems that installed packages offer under the entry point group `foveabench.systems`.
+        """Add what installed packages offer under the entry point group `foveabench.systems`.
 
-        Raises:
-            UsageError: one cannot be loaded, or is not a system.
+        A package that is broken is noted in `problems`; the other systems are there all the same.
         """
         for entry in entry_points(group=ENTRY_POINTS):
             try:
-                loaded = entry.load()
-            except Exception as error:
-                raise UsageError(f"entry point {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
-            self.add(_checked(loaded, entry.value))
+                self.add(_checked(entry.load(), entry.value))
+            except (Exception, SystemExit) as error:
+                self.problems.append(f"entry point {entry.name} = {entry.value} is left out: {in_words(error)}")
 
 
 def _checked(candidate: Any, where: str) -> System:
@@ -160,7 +195,7 @@ def _checked(candidate: Any, where: str) -> System:
 
 
 def load_object(where: str) -> Any:
-    """An object by "module:name" or "path/to/file.py:name".
+    """An object by "module:name" or "path/to/file.py:name"; modules are also looked for where the command is run.
 
     Raises:
         UsageError: there is none.
@@ -169,40 +204,33 @@ def load_object(where: str) -> Any:
     if not location or not name:
         raise UsageError(f"{where!r} is neither module:name nor path/to/file.py:name")
     try:
-        module = _load_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
-    except Exception as error:
-        raise UsageError(f"{where!r} cannot be loaded: {type(error).__name__}: {error}") from error
+        module = _load_file(Path(location)) if location.endswith(".py") else _load_module(location)
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{where!r} cannot be loaded: {in_words(error)}") from error
     if not hasattr(module, name):
         raise UsageError(f"{where!r}: {location} has no {name!r}")
     return getattr(module, name)
 
 
+def _load_module(name: str) -> ModuleType:
+    _look_in(Path.cwd())
+    return importlib.import_module(name)
+
+
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    _look_in(path.resolve().parent)  # as for a script, so that it may import its neighbours
+    name = f"adapter {path.stem}"  # no name that could be imported, so that nothing else is replaced
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # so that what the file defines can be found again, by dataclasses for one
+    sys.modules[name] = module  # so that what the file defines can be found again, by dataclasses for one
     spec.loader.exec_module(module)
     return module
 
 
-def resized(found: System, size: int | None, modality: str | None) -> System:
-    """A backbone at another input size or for another modality.
-
-    Raises:
-        UsageError: a whole system, whose inputs are fixed, or a size that the backbone cannot take.
-    """
-    if size is None and modality is None:
-        return found
-    if found.resize is None:
-        raise UsageError(f"{found.id} has fixed inputs: --size and --modality are for bare backbones such as san19")
-    if modality not in (None, "rgb", "spec"):
-        raise UsageError(f"unknown modality {modality!r}: use rgb or spec")
-    channels = 1 if modality == "spec" else 3
-    side = size if size is not None else (256 if modality == "spec" else 224)
-    if side < 32:
-        raise UsageError(f"--size {side}: a side must be at least 32 pixels")
-    return replace(found.resize(channels), inputs={"x": (channels, side, side)})
+def _look_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # last, so that it hides nothing that is installed

@@ -10,20 +10,18 @@ from torch import Tensor
 from bench.counting.registry import Cost, register_formula
 
 
-@register_formula(
-    "aten::conv1d", "aten::conv2d", "aten::conv3d", "aten::_conv_depthwise2d", "aten::thnn_conv2d",
-    "aten::slow_conv3d", "aten::cudnn_convolution", "aten::mkldnn_convolution", "aten::miopen_convolution",
-    "aten::conv_depthwise3d", "aten::slow_conv_dilated2d", "aten::slow_conv_dilated3d", family="convolution",
-)  # fmt: skip
-def convolution(x: Tensor, weight: Tensor, *args: Any, out: Tensor, **kwargs: Any) -> Cost:
-    """Every output element is one dot product with a kernel of (C_in / groups) x k; padding counts as data."""
-    return Cost(out.numel() * prod(weight.shape[1:]), out.numel() if _has_bias(weight, args, kwargs) else 0)
+@register_formula("aten::conv1d", "aten::conv2d", "aten::conv3d", family="convolution")
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, out: Tensor, **__: Any) -> Cost:
+    """Every output element is one dot product with a kernel of (C_in / groups) x k."""
+    return Cost(out.numel() * prod(weight.shape[1:]), out.numel() if bias is not None else 0)
 
 
 @register_formula("aten::conv_transpose1d", "aten::conv_transpose2d", "aten::conv_transpose3d", family="convolution")
-def transposed_convolution(x: Tensor, weight: Tensor, *args: Any, out: Tensor, **kwargs: Any) -> Cost:
+def transposed_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, out: Tensor, **__: Any
+) -> Cost:
     """Every input element meets every weight of its kernel of (C_out / groups) x k."""
-    return Cost(x.numel() * prod(weight.shape[1:]), out.numel() if _has_bias(weight, args, kwargs) else 0)
+    return Cost(x.numel() * prod(weight.shape[1:]), out.numel() if bias is not None else 0)
 
 
 @register_formula("aten::convolution", "aten::_convolution", "aten::convolution_overrideable", family="convolution")
@@ -31,13 +29,8 @@ def any_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool,
     *_: Any, out: Tensor, **__: Any,
 ) -> Cost:  # fmt: skip
-    """The operator below all convolutions."""
+    """What every convolution becomes below autograd."""
     return (transposed_convolution if transposed else convolution)(x, weight, bias, out=out)
-
-
-def _has_bias(weight: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    given = [*args, kwargs.get("bias")]
-    return any(isinstance(value, Tensor) and value.ndim == 1 for value in given)
 
 
 @register_formula("aten::convolution_backward", family="convolution_backward")

@@ -5,6 +5,8 @@ Per hidden unit and step, besides matrix products and biases:
 - RNN, h' = act(a + b): 2;
 - GRU, r, z = sigmoid(a + b), n = tanh(a + r b), h' = (h - n) z + n: 3 additions, 3 activations, 1 for r b, 3 for h';
 - LSTM, i, f, o = sigmoid(a + b), g = tanh(a + b), c' = f c + i g, h' = o tanh(c'): 4 additions, 4 activations, 3, 2.
+
+Dropout between the layers, in training, is 2 per element.
 """
 
 from __future__ import annotations
@@ -25,10 +27,11 @@ def layers_of(kind: str, operations_per_unit: int) -> Formula:
 
     def formula(x: Tensor, *args: Any, out: Any) -> Cost:
         packed = isinstance(args[0], Tensor) and args[0].ndim == 1 and not args[0].is_floating_point()
-        parameters, _, layers, _, _, bidirectional = args[2:8] if packed else args[1:7]
+        parameters, _, layers, dropout, train, bidirectional = args[2:8] if packed else args[1:7]
         per_cell = len(parameters) // (layers * (2 if bidirectional else 1))
         units = sum(w.shape[0] for w in parameters[::per_cell]) // GATES[kind]
-        return _steps(prod(x.shape[:-1]), parameters, units * operations_per_unit)
+        dropped = (layers - 1) * out[0].shape[-1] if train and dropout else 0
+        return _steps(prod(x.shape[:-1]), parameters, units * operations_per_unit + 2 * dropped)
 
     return formula
 
@@ -46,11 +49,11 @@ def cell_of(kind: str, operations_per_unit: int) -> Formula:
     return formula
 
 
-def _steps(steps: int, parameters: list[Tensor], gate_operations: int) -> Cost:
+def _steps(steps: int, parameters: list[Tensor], other_per_step: int) -> Cost:
     """Weights, an LSTM's projection among them, are the 2-D parameters; biases the 1-D ones."""
     weights = sum(p.numel() for p in parameters if p.ndim == 2)
     biases = sum(p.numel() for p in parameters if p.ndim == 1)
-    return Cost(steps * weights, steps * (biases + gate_operations))
+    return Cost(steps * weights, steps * (biases + other_per_step))
 
 
 def recurrent_formulas(operations_per_unit: dict[str, int]) -> dict[str, Formula]:

@@ -1,0 +1,185 @@
+"""Results on the meta device of common operators, for which torch takes a hundred times longer.
+
+Torch works them out in Python, and loads its compiler to do so. Here are the plain cases: where an input is unusual, or
+wrong, the answer is `NotImplemented`, and torch has the word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ARITHMETIC = """
+abs add clamp clamp_max clamp_min cos div elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log log1p maximum
+minimum mish mul neg pow reciprocal relu rsqrt rsub selu sigmoid silu sin softplus sqrt square sub tanh
+"""
+
+
+def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, device="meta")
+
+
+def _empty_like(x: Tensor) -> Tensor:
+    return _empty(x.shape, x) if x.is_contiguous() else torch.empty_like(x)
+
+
+def pointwise(*args: Any, **_: Any) -> Any:
+    """A tensor like the largest operand, if the others can be expanded to it and all are floating-point numbers."""
+    operands = [arg for arg in args if isinstance(arg, Tensor)]
+    largest = max(operands, key=Tensor.numel)
+    if not largest.is_floating_point() or any(isinstance(arg, complex) for arg in args):
+        return NotImplemented
+    for operand in operands:
+        if operand is not largest and (operand.dtype is not largest.dtype or not _expands(operand, largest)):
+            return NotImplemented
+    return _empty_like(largest)
+
+
+def _expands(small: Tensor, large: Tensor) -> bool:
+    pairs = zip(reversed(small.shape), reversed(large.shape), strict=False)
+    return small.ndim <= large.ndim and all(a in (1, b) for a, b in pairs)
+
+
+def batch_norm(x: Tensor, *vectors_and_settings: Any) -> Any:
+    """A tensor like the input, if weight, bias and statistics have an element for each channel."""
+    vectors = [vector for vector in vectors_and_settings[:4] if vector is not None]
+    if x.ndim < 2 or any(vector.shape != x.shape[1:2] for vector in vectors):
+        return NotImplemented
+    return _empty_like(x)
+
+
+def layer_norm(x: Tensor, shape: Sequence[int], weight: Any = None, bias: Any = None, *_: Any) -> Any:
+    """A tensor of the input's shape, if the normalised shape, weight and bias agree with its last dimensions."""
+    last = x.shape[x.ndim - len(shape) :]
+    if any(part is not None and tuple(part) != last for part in (shape, _shape(weight), _shape(bias))):
+        return NotImplemented
+    return _empty(x.shape, x)
+
+
+def _shape(tensor: Tensor | None) -> torch.Size | None:
+    return None if tensor is None else tensor.shape
+
+
+def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, *mask_and_settings: Any, **_: Any) -> Any:
+    """(..., queries, size of a value), if there is no mask and the sizes agree."""
+    batch = query.shape[:-2]
+    agrees = batch == key.shape[:-2] == value.shape[:-2] and key.shape[-2] == value.shape[-2]
+    if mask_and_settings[:1] not in ((), (None,)) or not agrees or query.shape[-1] != key.shape[-1]:
+        return NotImplemented
+    return _empty((*query.shape[:-1], value.shape[-1]), query)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Any:
+    """The tensors one after another, if they agree in the other dimensions, and none is empty."""
+    first = tensors[0]
+    if not -first.ndim <= dim < first.ndim:
+        return NotImplemented
+    shape = list(first.shape)
+    shape[dim] = sum(tensor.shape[dim] for tensor in tensors if tensor.ndim == first.ndim)
+    for tensor in tensors:
+        others = [*tensor.shape]
+        if tensor.ndim == first.ndim:
+            others[dim] = shape[dim]
+        if others != shape or tensor.dtype is not first.dtype or not tensor.numel():
+            return NotImplemented
+    return _empty(shape, first)
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Any:
+    """The tensors along a new dimension, if they are alike."""
+    first = tensors[0]
+    if not -first.ndim <= dim <= first.ndim:
+        return NotImplemented
+    if any(tensor.shape != first.shape or tensor.dtype is not first.dtype for tensor in tensors):
+        return NotImplemented
+    shape = list(first.shape)
+    shape.insert(dim if dim >= 0 else first.ndim + dim + 1, len(tensors))
+    return _empty(shape, first)
+
+
+def im2col(
+    x: Tensor, kernel_size: Sequence[int], dilation: Sequence[int], padding: Sequence[int], stride: Sequence[int]
+) -> Any:
+    """The windows of a batch of images: (N, C, H, W) -> (N, C * k * k, places)."""
+    places = _places(x.shape[2:], kernel_size, stride, padding, dilation)
+    return _empty((x.shape[0], x.shape[1] * prod(kernel_size), prod(places)), x) if places else NotImplemented
+
+
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] = (1,),
+    padding: Sequence[int] | str = (0,), dilation: Sequence[int] = (1,), groups: int = 1,
+) -> Any:  # fmt: skip
+    """(N, C, ...) -> (N, output channels, ...), if the channels, the bias and the types agree."""
+    if x.ndim != weight.ndim or isinstance(padding, str) or x.dtype is not weight.dtype:
+        return NotImplemented
+    places = _places(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    agrees = x.shape[1] == weight.shape[1] * groups and weight.shape[0] % groups == 0
+    if not places or not agrees or (bias is not None and bias.shape != weight.shape[:1]):
+        return NotImplemented
+    return _empty((x.shape[0], weight.shape[0], *places), x)
+
+
+def _places(sides: Sequence[int], *settings: Sequence[int]) -> list[int]:
+    """How often a window fits along each side, by kernel size, stride, padding and dilation; nothing if it does not."""
+    per_side = [list(setting) * len(sides) if len(setting) == 1 else setting for setting in settings]
+    if any(len(setting) != len(sides) for setting in per_side):
+        return []
+    places = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(sides, *per_side, strict=True)]
+    return places if min(places, default=0) > 0 else []
+
+
+def recurrent(x: Tensor, *args: Any) -> Any:
+    """Output (..., directions * state) and last states of a whole recurrent network, packed or not, if the sizes fit."""
+    batch_sizes, args = (args[0], args[1:]) if _is_batch_sizes(args[0]) else (None, args)
+    states, weights, _, layers, _, _, bidirectional, *batch_first = args
+    state, *cell = [states] if isinstance(states, Tensor) else states
+    directions = 2 if bidirectional else 1
+    batch = batch_sizes[0].item() if batch_sizes is not None else x.shape[0 if batch_first[0] else 1]
+    if x.shape[-1] != weights[0].shape[-1] or state.shape[:2] != (layers * directions, batch):
+        return NotImplemented
+    output = _empty((*x.shape[:-1], directions * state.shape[-1]), x)
+    return output, *(_empty(each.shape, x) for each in (state, *cell))
+
+
+def _is_batch_sizes(arg: Any) -> bool:
+    return isinstance(arg, Tensor) and arg.ndim == 1 and not arg.is_floating_point()
+
+
+def recurrent_cell(x: Tensor, states: Any, weight: Tensor, *_: Any) -> Any:
+    """States like the last ones, if the sizes fit."""
+    state, *cell = [states] if isinstance(states, Tensor) else states
+    if x.shape[-1] != weight.shape[-1] or x.shape[:-1] != state.shape[:-1]:
+        return NotImplemented
+    return tuple(_empty(each.shape, x) for each in (state, *cell)) if cell else _empty(state.shape, x)
+
+
+def to(x: Tensor, *settings: Any, **named: Any) -> Any:
+    """The tensor in another type; another device has no more of its data than this one."""
+    dtypes = [getattr(setting, "dtype", setting) for setting in (*settings, named.get("dtype"))]
+    dtype = next((dtype for dtype in dtypes if isinstance(dtype, torch.dtype)), x.dtype)
+    return x if dtype is x.dtype else torch.empty_like(x, dtype=dtype)
+
+
+def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
+    """(N, C, H, W) -> (N, C, *output_size)."""
+    return _empty((*x.shape[:2], *output_size), x) if x.ndim == 4 and len(output_size) == 2 else NotImplemented
+
+
+QUICK_RESULTS: dict[str, Callable[..., Any]] = {
+    **{f"aten::{name}": pointwise for name in ARITHMETIC.split()},
+    "aten::batch_norm": batch_norm,
+    "aten::layer_norm": layer_norm,
+    "aten::scaled_dot_product_attention": scaled_dot_product_attention,
+    "aten::cat": cat,
+    "aten::stack": stack,
+    "aten::im2col": im2col,
+    **{f"aten::conv{dims}d": convolution for dims in (1, 2, 3)},
+    "aten::adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "aten::to": to,
+    **{f"aten::{name}": recurrent for name in ("rnn_tanh", "rnn_relu", "gru", "lstm")},
+    **{f"aten::{name}_cell": recurrent_cell for name in ("rnn_tanh", "rnn_relu", "gru", "lstm")},
+}

@@ -1,0 +1,173 @@
+"""Tables as people read them: Markdown and LaTeX, with explanations of their columns."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bench.published.tables import NUMERALS
+from bench.reporting.explanations import NOTES, TITLES
+
+
+class Heading(NamedTuple):
+    """Of a column: its group, its own words, and the format of numbers that are not published digits."""
+
+    group: str
+    words: str
+    format: str = ""
+
+
+_GFLOPS, _TOTAL, _STAGES = "GFLOPs per frame", "TFLOPs in total", "Counted GFLOPs"
+_ACCURACY, _TRADE_OFF, _SPEED_UP = "Accuracy (%), published", "GFLOPs per % of top-1", "Speed-up"
+_HEADINGS = {
+    "system": Heading("", "System"),
+    "model": Heading("", "Model"),
+    "backbone": Heading("", "Backbone"),
+    "modalities": Heading("", "Inputs"),
+    "size_published": Heading("", "Size"),
+    "skip_pct_published": Heading("Frames (%), published", "skipped"),
+    "prescan_pct_published": Heading("Frames (%), published", "pre-scanned"),
+    "full_pct_published": Heading("Frames (%), published", "full"),
+    "skip_pct_assumed": Heading("Frames (%), assumed", "skipped", ".2f"),
+    "prescan_pct_assumed": Heading("Frames (%), assumed", "pre-scanned", ".2f"),
+    "full_pct_assumed": Heading("Frames (%), assumed", "full", ".2f"),
+    "prescan_gflops_counted": Heading(_STAGES, "pre-scan", ".4f"),
+    "full_gflops_counted": Heading(_STAGES, "full", ".4f"),
+    "total_tflops_published": Heading(_TOTAL, "published"),
+    "total_tflops_counted": Heading(_TOTAL, "counted", ".3f"),
+    "total_tflops_difference": Heading(_TOTAL, "difference", "+.3f"),
+    "gflops_published": Heading(_GFLOPS, "published"),
+    "gflops_counted": Heading(_GFLOPS, "counted", ".3f"),
+    "gflops_difference": Heading(_GFLOPS, "difference", "+.3f"),
+    "gflops_described_counted": Heading(_GFLOPS, "as described", ".3f"),
+    "gflops_exact_counted": Heading(_GFLOPS, "exact", ".3f"),
+    "gmacs_counted": Heading("Counted", "GMACs", ".3f"),
+    "mparams_counted": Heading("Counted", "M params", ".2f"),
+    "top1_published": Heading(_ACCURACY, "top-1"),
+    "top5_published": Heading(_ACCURACY, "top-5"),
+    "verb_top1_published": Heading(_ACCURACY, "verb-1"),
+    "verb_top5_published": Heading(_ACCURACY, "verb-5"),
+    "noun_top1_published": Heading(_ACCURACY, "noun-1"),
+    "noun_top5_published": Heading(_ACCURACY, "noun-5"),
+    "trade_off_published": Heading(_TRADE_OFF, "published"),
+    "trade_off_recomputed": Heading(_TRADE_OFF, "recomputed", ".4f"),
+    "trade_off_difference": Heading(_TRADE_OFF, "difference", "+.4f"),
+    "speed_up_published": Heading(_SPEED_UP, "published"),
+    "speed_up_recomputed": Heading(_SPEED_UP, "recomputed", ".3f"),
+    "speed_up_difference": Heading(_SPEED_UP, "difference", "+.3f"),
+    "reproduces": Heading("", "Reproduced"),
+    "note": Heading("", "Note"),
+}
+
+_SHORT = {
+    "published": "publ.",
+    "difference": "diff.",
+    "recomputed": "recomp.",
+    "as described": "described",
+    "skipped": "skip",
+    "pre-scanned": "pre",
+    "Reproduced": "Repr.",
+    "top-1, published": "top-1, publ.",
+    "speed-up, published": "speed-up, publ.",
+}
+"""Words of headings where there is little room."""
+
+_LATEX = r"""%% Needs \usepackage{booktabs,graphicx,rotating}.
+\begin{sidewaystable*}
+\centering
+\setlength{\tabcolsep}{3pt}
+\caption{%s}
+\label{tab:reproduced-%d}
+\resizebox{\linewidth}{!}{%%
+%s}
+\par\medskip\scriptsize\raggedright
+%s
+\end{sidewaystable*}
+"""
+
+
+def to_markdown(frame: pd.DataFrame, number: int) -> str:
+    """A table of `bench.reporting.tables` as a Markdown page, with its explanations."""
+    shown = _shown(frame, number)
+    alignment = ["right" if group else "left" for group in shown.columns.get_level_values(0)]
+    shown.columns = pd.Index([": ".join(filter(None, heading)) for heading in shown.columns])
+    shown = shown.map(lambda text: text.replace("|", r"\|"))
+    table = shown.to_markdown(index=False, disable_numparse=True, colalign=alignment)
+    notes = "\n".join(f"- {note}" for note in NOTES[number])
+    return f"# Table {NUMERALS[number]}: {TITLES[number]}, published and counted\n\n{table}\n\n{notes}\n"
+
+
+def to_latex(frame: pd.DataFrame, number: int) -> str:
+    """The same as a landscape float of LaTeX, which needs booktabs, graphicx and rotating.
+
+    Notes on single rows are marked with letters; system ids are left out.
+    """
+    notes = list(NOTES[number])
+    if "note" in frame:
+        letters = {note: chr(ord("a") + index) for index, note in enumerate(filter(None, frame["note"].unique()))}
+        marks = frame["note"].map(lambda note: f" [{letters[note]}]" if note else "")
+        frame = frame.assign(model=frame["model"] + marks).drop(columns=["system", "note"])
+        notes += [f"{letter}: {note}." for note, letter in letters.items()]
+    shown = _shown(frame, number).rename(columns=_SHORT, level=1)
+    styler = shown.style.hide(axis="index").format(_as_math, escape="latex")
+    styler = styler.format_index(_as_math, escape="latex", axis="columns")
+    alignment = "".join("r" if group else "l" for group in shown.columns.get_level_values(0))
+    lines = styler.to_latex(hrules=True, multicol_align="c", column_format=alignment).splitlines()
+    lines.insert(lines.index(r"\toprule") + 2, _rules_under_groups(shown.columns))
+    title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}, published and counted"
+    paragraphs = "\n\n".join(_as_math(note.replace("_", r"\_").replace("%", r"\%")) for note in notes)
+    return _LATEX % (title, number, "\n".join(lines), paragraphs)
+
+
+def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Everything as text, under a group and words of its own."""
+    if number == 3:
+        return _grid(frame)
+    columns = {column: _HEADINGS[column] for column in map(str, frame) if column != "shares_source"}
+    texts = {
+        (group, words): [_text(value, form) for value in frame[column]]
+        for column, (group, words, form) in columns.items()
+    }
+    return pd.DataFrame(texts)
+
+
+def _grid(cells: pd.DataFrame) -> pd.DataFrame:
+    """Table III as it is printed, a row per T_M and a group per S_k."""
+    words = {
+        "top1_published": "top-1, published",
+        "speed_up_published": "speed-up, published",
+        "speed_up_recomputed": "recomputed",
+    }
+    texts = {("", "Sampler"): list(cells["temporal"].unique())}
+    for spatial, group in cells.groupby("spatial"):
+        for column, word in words.items():
+            texts[str(spatial), word] = [_text(value, _HEADINGS[column].format) for value in group[column]]
+    return pd.DataFrame(texts)
+
+
+def _text(value: Any, form: str) -> str:
+    if pd.isna(value):
+        return ""
+    if isinstance(value, str):
+        return value
+    rounded = round(value, int(form[-2]))
+    return format(rounded, form) if rounded else format(0.0, form.lstrip("+"))
+
+
+def _as_math(text: str) -> str:
+    """Samplers, differences and letters of notes in escaped text."""
+    text = re.sub(r"\b([ST])\\_(\w)", r"$\1_\2$", text)
+    text = re.sub(r"^[+-][\d.]+$", r"$\g<0>$", text)
+    return re.sub(r" \[([a-z])\]$", r"\\textsuperscript{\1}", text)
+
+
+def _rules_under_groups(columns: pd.Index) -> str:
+    rules, first = "", 1
+    for group, run in groupby(columns.get_level_values(0)):
+        last = first + len(list(run)) - 1
+        rules += rf"\cmidrule(lr){{{first}-{last}}}" if group else ""
+        first = last + 1
+    return rules

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from bench.systems.builtin import registry
+from bench.systems.registry import System
+
+SMALL_SYSTEM = """
+import bench
+from adaptive_models.san import SAN
+from adaptive_models.system import AdaptiveSystem
+
+
+def narrow(channels):
+    return SAN((0, 0, 0, 1, 0), channels=channels, widths=(32, 32, 32, 64, 64))
+
+
+@bench.system(
+    "small/s2-t3", inputs={"rgb": (3, 224, 224), "spectrogram": (1, 256, 256)}, title="small", crops=2, max_skip=3
+)
+def small():
+    return AdaptiveSystem(2, 3, (5, 3), audio=True, head_layers=1, make_backbone=narrow, hidden=16)
+"""
+
+
+@pytest.fixture(scope="session")
+def small_adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An adaptive system of someone else's, with sound, for --adapter: one that runs in milliseconds."""
+    path = tmp_path_factory.mktemp("adapter") / "small_systems.py"
+    path.write_text(SMALL_SYSTEM)
+    return f"{path}:small"
+
+
+@pytest.fixture(scope="session")
+def small_system(small_adapter: str) -> System:
+    return registry([small_adapter]).find("small/s2-t3")
