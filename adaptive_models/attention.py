@@ -52,9 +52,11 @@ def aggregate(value: Tensor, weights: Tensor, kernel_size: int) -> Tensor:
     Returns:
         (N, C, H, W).
     """
-    groups = weights.shape[1]
-    shared = footprints(value, kernel_size).unflatten(1, (value.shape[1] // groups, groups))
-    return torch.einsum("nsgkp,ngkp->nsgp", shared, weights).reshape(value.shape)
+    groups, padding = weights.shape[1], kernel_size // 2
+    windows = pad_by_reflection(value, padding).unfold(2, kernel_size, 1).unfold(3, kernel_size, 1)
+    # Summing over the last dimension is what loses least precision, and the attention of SAN19 has little to spare.
+    shared = windows.reshape(len(value), -1, groups, weights.shape[3], kernel_size**2)
+    return (shared * weights.transpose(2, 3).unsqueeze(1)).sum(-1).reshape(value.shape)
 
 
 def pairwise_attention(

@@ -176,6 +176,15 @@ def variables(function: types.FunctionType) -> dict[str, Any]:
     }
 
 
+def variables_within(function: types.FunctionType) -> dict[str, Any]:
+    """The same, with the variables of the functions among them."""
+    functions, found = [function], {}
+    for each in functions:
+        found.update(variables(each))
+        functions += [value for value in found.values() if type(value) is types.FunctionType and value not in functions]
+    return found
+
+
 def global_variables(function: types.FunctionType) -> dict[str, Any]:
     """The variables of its file that a function of a user refers to, also from functions inside it."""
     scope = function.__globals__
@@ -184,7 +193,12 @@ def global_variables(function: types.FunctionType) -> dict[str, Any]:
     codes = [function.__code__]
     for code in codes:
         codes.extend(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    return {name: scope[name] for code in codes for name in code.co_names if name in scope}
+    names = {name for code in codes for name in code.co_names if name in scope}
+    return {name: scope[name] for name in sorted(names) if not _is_imported(scope[name], scope)}
+
+
+def _is_imported(value: Any, scope: dict[str, Any]) -> bool:
+    return isinstance(value, types.FunctionType) and value.__globals__ is not scope and not value.__closure__
 
 
 def _same(items: Iterable[Any], others: Iterable[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import types
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.counting.copies import Copier, meta_twin, variables
+from bench.counting.copies import Copier, meta_twin, variables_within
 from bench.counting.counter import CONVENTIONS, Counter, counting
 from bench.counting.isolation import undisturbed
 from bench.counting.profile import Profile
@@ -67,23 +68,19 @@ def _count(call: Any, copy_tensor: Callable[[Tensor], Tensor], convention: str) 
         return _count_copy(call, copy_tensor, convention, inference=True)
     except RuntimeError as error:
         # What differentiates inside its forward pass cannot run in inference mode; it is counted below autograd.
-        if "grad" not in f"{error} {error.__cause__}":
+        if not re.search("grad|inference", f"{error} {error.__cause__}", re.IGNORECASE):
             raise
     return _count_copy(call, copy_tensor, convention, inference=False)
 
 
 def _count_copy(call: Any, copy_tensor: Callable[[Tensor], Tensor], convention: str, inference: bool) -> Profile:
-    copier = Copier(copy_tensor)
     with_gradients = torch.is_grad_enabled() and not inference
-    with torch.inference_mode(False):
+    with torch.inference_mode(inference), torch.set_grad_enabled(with_gradients):
+        copier = Copier(copy_tensor)
         function, args, kwargs = copier.copy(call)
-    counter = Counter(_modules_of(function, args, kwargs), convention)
-    with (
-        torch.inference_mode(inference),
-        torch.set_grad_enabled(with_gradients),
-        counting(counter),
-    ):
-        function(*args, **kwargs)
+        counter = Counter(_modules_of(function, args, kwargs), convention)
+        with counting(counter):
+            function(*args, **kwargs)
     return counter.profile()
 
 
@@ -94,7 +91,7 @@ def _modules_of(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[st
     owner = getattr(function, "__self__", function)
     if isinstance(owner, nn.Module):
         return {"": owner}
-    held = variables(function) if isinstance(function, types.FunctionType) else getattr(owner, "__dict__", {})
+    held = variables_within(function) if isinstance(function, types.FunctionType) else getattr(owner, "__dict__", {})
     given = {**{str(position): value for position, value in enumerate(args)}, **kwargs}
     modules = {name: value for name, value in {**held, **given}.items() if isinstance(value, nn.Module)}
     return modules if len(modules) != 1 else {"": modules.popitem()[1]}

@@ -133,7 +133,9 @@ class Counter(TorchDispatchMode):
 
     def leave_module(self, module: nn.Module, _: Any, __: Any) -> None:
         """Global forward hook: what follows is charged to the caller again."""
-        self._open.pop()
+        row = self._open.pop().row
+        if row:
+            row.type = type(module).__name__  # a lazy module has become another by now
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operator and charge it to the module that is open."""
@@ -183,13 +185,13 @@ class Counter(TorchDispatchMode):
 
     def _claim_parameters(self, tensors: list[Tensor]) -> None:
         for tensor in tensors:
-            if id(tensor) in self._unused:
+            if id(tensor) in self._unused and not is_lazy(tensor):
                 name, _ = self._unused.pop(id(tensor))
                 self._row().parameters[name] = tensor.numel()
 
     def _report_unknown(self, rule: Rule, tensors: list[Tensor], results: list[Tensor]) -> None:
-        """Note an operator without formula, unless it only describes tensors or has to do with integers alone."""
-        if (results or rule.is_mutable) and not all(map(_is_integer, (*tensors, *results))):
+        """Note an operator without formula, unless torch has it to describe tensors, or all of them are integers."""
+        if (results or rule.is_mutable or not rule.is_torchs) and not all(map(_is_integer, (*tensors, *results))):
             row = self._row()
             row.bytes += _bytes(tensors) + _bytes(results)
             self.unknown[row.name, rule.family] = self.unknown.get((row.name, rule.family), 0) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 from collections.abc import Iterator
@@ -14,14 +15,17 @@ import torch
 def undisturbed() -> Iterator[None]:
     """Keep random number generators, the fast path of attention and the state of the compiler as they are.
 
-    The fast path is off inside, and so is compilation: both would hide operators.
+    The fast path is off inside, and so is compilation: both would hide operators. Garbage is not collected, which takes
+    longer than the counting.
     """
+    collects_garbage = gc.isenabled()
     python_state = random.getstate()
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy else None
     fast_path = torch.backends.mha.get_fastpath_enabled()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
+        gc.disable()
         torch.backends.mha.set_fastpath_enabled(False)
         with torch.random.fork_rng(devices), _eager():
             yield
@@ -30,6 +34,8 @@ def undisturbed() -> Iterator[None]:
         random.setstate(python_state)
         if numpy:
             numpy.random.set_state(numpy_state)
+        if collects_garbage:
+            gc.enable()
 
 
 @contextmanager

@@ -34,12 +34,14 @@ def pointwise(*args: Any, **_: Any) -> Any:
     if not largest.is_floating_point() or any(isinstance(arg, complex) for arg in args):
         return NotImplemented
     for operand in operands:
-        if operand is not largest and (operand.dtype is not largest.dtype or not _expands(operand, largest)):
+        if operand.dtype is not largest.dtype or not _expands(operand, largest):
             return NotImplemented
     return _empty_like(largest)
 
 
 def _expands(small: Tensor, large: Tensor) -> bool:
+    if small.shape == large.shape:
+        return small.stride() == large.stride()
     pairs = zip(reversed(small.shape), reversed(large.shape), strict=False)
     return small.ndim <= large.ndim and all(a in (1, b) for a, b in pairs)
 

@@ -75,7 +75,7 @@ class Profile:
         convention: "exact", "paper", or the name of another counter.
         rows: in execution order; a module that is called several times has several rows of one name.
         unknown: operators that had no formula and are counted as nothing.
-        uncalled: modules with parameters that nothing used.
+        uncalled: modules with parameters that nothing used; their rows are the last.
         device: where it ran: "meta", where nothing is computed, or the device of the data.
         reason: why it did not run on the meta device, if it did not.
     """
@@ -206,7 +206,7 @@ class Profile:
         }
 
     def __repr__(self) -> str:
-        unknown = f", {len(self.unknown)} unknown operators" if self.unknown else ""
+        unknown = f", unknown operators: {len(self.unknown)}" if self.unknown else ""
         return (
             f"Profile({self.convention}: {self.flops:,} flops, {self.macs:,} MACs, {self.params:,} parameters,"
             f" {len(self.rows)} rows, on {self.device}{unknown})"
@@ -216,21 +216,23 @@ class Profile:
 def join(stages: Mapping[str, Profile]) -> Profile:
     """One profile of several stages of one model that run one after the other; each parameter counts once."""
     profiles = list(stages.values())
-    uncalled = [name for name in profiles[0].uncalled if all(name in profile.uncalled for profile in profiles)]
     rows: list[Row] = []
-    seen: set[str] = set()
+    used: set[str] = set()
     for stage, profile in stages.items():
-        for row in profile.rows:
-            if row.name in profile.uncalled and row.name not in uncalled and not row.ops:
-                continue  # another stage uses it
-            parameters = {name: size for name, size in row.parameters.items() if name not in seen}
-            seen |= parameters.keys()
+        for row in profile.rows[: len(profile.rows) - len(profile.uncalled)]:
+            parameters = {name: size for name, size in row.parameters.items() if name not in used}
+            used |= parameters.keys()
             rows.append(replace(row, stage=stage, parameters=parameters))
+    uncalled: list[Row] = []
+    for row in profiles[0].rows[len(profiles[0].rows) - len(profiles[0].uncalled) :]:
+        parameters = {name: size for name, size in row.parameters.items() if name not in used}
+        if parameters:
+            uncalled.append(replace(row, parameters=parameters))
     return Profile(
         convention=profiles[0].convention,
-        rows=rows,
+        rows=rows + uncalled,
         unknown=[entry for profile in profiles for entry in profile.unknown],
-        uncalled=uncalled,
+        uncalled=[row.name for row in uncalled],
         device=", ".join(dict.fromkeys(profile.device for profile in profiles)),
         reason="; ".join(dict.fromkeys(profile.reason for profile in profiles if profile.reason)),
     )

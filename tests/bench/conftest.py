@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from bench.systems.builtin import registry
 from bench.systems.registry import System
@@ -21,6 +24,15 @@ def narrow(channels):
 def small():
     return AdaptiveSystem(2, 3, (5, 3), audio=True, head_layers=1, make_backbone=narrow, hidden=16)
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small networks do not gain by threads, and on cores that are shared threads wait for each other for seconds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

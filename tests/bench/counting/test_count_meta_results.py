@@ -1,0 +1,205 @@
+"""The short cuts on the meta device give what torch itself computes on data, or leave it to torch."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn, randn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from bench.counting.meta import QUICK_RESULTS, pointwise
+from bench.counting.registry import plain_name
+
+
+def to_meta(values: Any) -> Any:
+    return tree_map_only(Tensor, lambda x: torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device="meta"), values)
+
+
+def described(result: Any) -> list[tuple[Any, ...]]:
+    return [(tuple(leaf.shape), leaf.dtype, leaf.stride()) for leaf in tree_leaves(result)]
+
+
+def assert_quick(name: str, *args: Any, **kwargs: Any) -> None:
+    """There is a short cut here, and it leads where torch goes."""
+    expected = getattr(torch.ops.aten, name)(*args, **kwargs)
+    quick = QUICK_RESULTS[f"aten::{name}"](*to_meta(args), **to_meta(kwargs))
+    assert all(leaf.is_meta for leaf in tree_leaves(quick))
+    assert described(quick) == described(expected)
+
+
+def assert_left_to_torch(name: str, *args: Any, **kwargs: Any) -> None:
+    assert QUICK_RESULTS[f"aten::{name}"](*to_meta(args), **to_meta(kwargs)) is NotImplemented
+
+
+POINTWISE = [plain_name(name) for name, function in QUICK_RESULTS.items() if function is pointwise]
+SHAPES = [((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (3, 1)), ((4,), (2, 3, 4)), ((2, 3, 4), ()), ((), ())]
+
+
+@pytest.mark.parametrize("name", POINTWISE)
+def test_pointwise(name: str) -> None:
+    if name in {"add", "sub", "mul", "div", "maximum", "minimum", "pow", "rsub", "clamp_min", "clamp_max"}:
+        for a, b in SHAPES:
+            assert_quick(name, randn(a), randn(b))
+        assert_quick(name, randn(4, 3, 2).transpose(0, 2), randn(3, 1))
+        assert_left_to_torch(name, randn(4, 3, 2).transpose(0, 2), randn(2, 3, 4))
+    elif name == "clamp":
+        assert_quick(name, randn(2, 3), 0.0, 1.0)
+    else:
+        for shape, dtype in product([(2, 3), (), (0, 3)], [torch.float32, torch.bfloat16, torch.float64]):
+            assert_quick(name, torch.ones(shape, dtype=dtype))
+        assert_quick(name, randn(4, 3, 2).transpose(0, 2))
+    assert_left_to_torch(name, torch.ones(2, 3, dtype=torch.int64))
+    assert_left_to_torch(name, torch.ones(2, 3, dtype=torch.complex64))
+
+
+def test_pointwise_in_doubt() -> None:
+    assert_left_to_torch("add", randn(2, 1), randn(1, 3))  # both are expanded
+    assert_left_to_torch("add", randn(2, 3), randn(2, 4))  # an error
+    assert_left_to_torch("add", randn(0, 3), randn(3))
+    assert_left_to_torch("mul", randn(2, 3), randn(2, 3, dtype=torch.float64))
+    assert_left_to_torch("mul", randn(2, 3), torch.ones(2, 3, dtype=torch.bool))
+    assert_left_to_torch("mul", randn(2, 3), 1j)
+
+
+sizes = st.integers(1, 9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), dims=st.integers(1, 3), groups=st.integers(1, 3), with_bias=st.booleans())
+def test_convolution(data: st.DataObject, dims: int, groups: int, with_bias: bool) -> None:
+    def per_side(low: int, high: int) -> list[int]:
+        return [data.draw(st.integers(low, high)) for _ in range(dims)]
+
+    kernel, stride, padding, dilation = per_side(1, 3), per_side(1, 3), per_side(0, 2), per_side(1, 2)
+    sides = [data.draw(st.integers(d * (k - 1) + 1, 9)) for k, d in zip(kernel, dilation, strict=True)]
+    x, weight = randn(2, 2 * groups, *sides), randn(3 * groups, 2, *kernel)
+    bias = randn(3 * groups) if with_bias else None
+    assert_quick(f"conv{dims}d", x, weight, bias, stride, padding, dilation, groups)
+
+
+def test_convolution_in_doubt() -> None:
+    x, weight = randn(1, 3, 5, 5), randn(4, 3, 3, 3)
+    assert_left_to_torch("conv2d", x, randn(4, 2, 3, 3))  # channels do not fit
+    assert_left_to_torch("conv2d", x, randn(4, 3, 7, 7))  # larger than the image
+    assert_left_to_torch("conv2d", x, weight, randn(5))
+    assert_left_to_torch("conv2d", x, weight.double())
+    assert_left_to_torch("conv2d", x[0], weight)  # without a batch
+    assert_left_to_torch("conv2d", x, weight, None, [1, 1], "same")
+    assert_left_to_torch("conv2d", randn(1, 4, 5, 5), randn(3, 2, 3, 3), None, [1, 1], [0, 0], [1, 1], 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), height=sizes, width=sizes)
+def test_im2col(data: st.DataObject, height: int, width: int) -> None:
+    kernel = [data.draw(st.integers(1, height)), data.draw(st.integers(1, width))]
+    padding, stride = [data.draw(st.integers(0, 2))] * 2, [data.draw(st.integers(1, 3))] * 2
+    assert_quick("im2col", randn(2, 3, height, width), kernel, [1, 1], padding, stride)
+
+
+def test_im2col_in_doubt() -> None:
+    assert_left_to_torch("im2col", randn(2, 3, 2, 2), [3, 3], [1, 1], [0, 0], [1, 1])
+    assert_left_to_torch("im2col", randn(3, 5, 5), [3, 3], [1, 1], [0, 0], [1, 1])
+
+
+def test_batch_norm() -> None:
+    ones = torch.ones(3)
+    for x in (randn(2, 3), randn(2, 3, 4), randn(2, 3, 4, 4), randn(2, 3, 2, 2, 2)):
+        assert_quick("batch_norm", x, ones, ones, ones, ones, False, 0.1, 1e-5, False)
+        assert_quick("batch_norm", x, None, None, None, None, True, 0.1, 1e-5, False)
+    assert_left_to_torch("batch_norm", randn(2, 4), ones, ones, ones, ones, False, 0.1, 1e-5, False)
+
+
+def test_layer_norm() -> None:
+    assert_quick("layer_norm", randn(2, 3, 4), [4], torch.ones(4), torch.ones(4))
+    assert_quick("layer_norm", randn(2, 3, 4), [3, 4], torch.ones(3, 4))
+    assert_quick("layer_norm", randn(2, 3, 4), [4])
+    assert_left_to_torch("layer_norm", randn(2, 3, 4), [3])
+    assert_left_to_torch("layer_norm", randn(2, 3, 4), [4], torch.ones(3))
+
+
+def test_scaled_dot_product_attention() -> None:
+    q, k, v = randn(2, 3, 5, 4), randn(2, 3, 7, 4), randn(2, 3, 7, 6)
+    quick = QUICK_RESULTS["aten::scaled_dot_product_attention"](*to_meta((q, k, v)))
+    assert quick.shape == F.scaled_dot_product_attention(q, k, v).shape == (2, 3, 5, 6)
+    assert_left_to_torch("scaled_dot_product_attention", q, k, v, randn(5, 7))
+    assert_left_to_torch("scaled_dot_product_attention", q, randn(2, 3, 7, 5), v)
+    assert_left_to_torch("scaled_dot_product_attention", q, k, randn(2, 3, 6, 6))
+    assert_left_to_torch("scaled_dot_product_attention", q, k[:, :1], v[:, :1])
+
+
+def test_cat_and_stack() -> None:
+    assert_quick("cat", [randn(2, 3), randn(4, 3)])
+    assert_quick("cat", [randn(2, 3), randn(2, 1), randn(2, 2)], -1)
+    assert_quick("stack", [randn(2, 3)] * 4)
+    assert_quick("stack", [randn(2, 3)] * 4, -1)
+    assert_quick("stack", [randn(2, 3)] * 4, 1)
+    for tensors, dim in (
+        ([randn(2, 3), randn(2, 4)], 0),
+        ([randn(2, 3), randn(2, 3).double()], 0),
+        ([randn(2, 3), randn(3)], 0),
+        ([randn(2, 3), randn(0)], 0),  # torch lets an empty vector pass
+        ([randn(2, 3)], 2),
+    ):
+        assert_left_to_torch("cat", tensors, dim)
+    assert_left_to_torch("stack", [randn(2, 3), randn(2, 4)])
+    assert_left_to_torch("stack", [randn(2, 3)], 3)
+
+
+def test_adaptive_avg_pool2d() -> None:
+    assert_quick("adaptive_avg_pool2d", randn(2, 3, 7, 5), [2, 3])
+    assert_left_to_torch("adaptive_avg_pool2d", randn(3, 7, 5), [2, 3])
+
+
+def test_to() -> None:
+    x = torch.empty(2, 3, device="meta")
+    to = QUICK_RESULTS["aten::to"]
+    assert to(x, torch.device("cpu")) is x
+    assert to(x, torch.float64).dtype is torch.float64
+    assert to(x, dtype=torch.float16, device="cpu").dtype is torch.float16
+    assert to(x, torch.empty(1, dtype=torch.bfloat16, device="meta")).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_recurrent_layers(kind: type[nn.RNNBase], batch_first: bool, layers: int, bidirectional: bool) -> None:
+    module = kind(3, 4, layers, bidirectional=bidirectional, batch_first=batch_first)
+    name = {nn.RNN: "rnn_tanh", nn.GRU: "gru", nn.LSTM: "lstm"}[kind]
+    state = randn(layers * (2 if bidirectional else 1), 2, 4)
+    states = [state, state] if kind is nn.LSTM else state
+    x = randn(2, 5, 3) if batch_first else randn(5, 2, 3)
+    settings_ = (module._flat_weights, True, layers, 0.0, False, bidirectional)
+    with torch.no_grad():
+        expected = tree_leaves(getattr(torch.ops.aten, name)(x, states, *settings_, batch_first))
+        packed = nn.utils.rnn.pack_sequence([randn(5, 3), randn(2, 3)])
+        expected_packed = tree_leaves(getattr(torch.ops.aten, name)(packed.data, packed.batch_sizes, states, *settings_))
+    quick = QUICK_RESULTS[f"aten::{name}"]
+    shapes = [leaf.shape for leaf in quick(*to_meta((x, states, *settings_)), batch_first)]
+    assert shapes == [leaf.shape for leaf in expected]
+    data, batch_sizes = to_meta(packed.data), packed.batch_sizes
+    shapes = [leaf.shape for leaf in quick(data, batch_sizes, *to_meta((states, *settings_)))]
+    assert shapes == [leaf.shape for leaf in expected_packed]
+    assert_left_to_torch(name, randn(*x.shape[:2], 7), states, *settings_, batch_first)
+    assert_left_to_torch(name, randn(3, 3, 3), states, *settings_, batch_first)
+
+
+def test_recurrent_cells() -> None:
+    gru, lstm = nn.GRUCell(3, 4), nn.LSTMCell(3, 4)
+    weights = (gru.weight_ih, gru.weight_hh, gru.bias_ih, gru.bias_hh)
+    assert_quick("gru_cell", randn(2, 3), randn(2, 4), *weights)
+    assert_left_to_torch("gru_cell", randn(2, 5), randn(2, 4), *weights)
+    assert_left_to_torch("gru_cell", randn(3, 3), randn(2, 4), *weights)
+    assert_quick("lstm_cell", randn(2, 3), [randn(2, 4)] * 2, lstm.weight_ih, lstm.weight_hh, lstm.bias_ih, lstm.bias_hh)
+
+
+def test_every_short_cut_is_tested_here() -> None:
+    tested = "pointwise batch_norm layer_norm scaled_dot_product_attention cat stack im2col convolution"
+    tested += " adaptive_avg_pool2d to recurrent recurrent_cell"
+    assert {function.__name__ for function in QUICK_RESULTS.values()} == set(tested.split())
