@@ -48,15 +48,18 @@ def salient_boxes(attention: Tensor, k: int, image_size: int = 224, box_size: in
         raise ValueError(f"the number of boxes k must be 0 or more, got {k}")
     if not 0 < box_size <= image_size:
         raise ValueError(f"box_size must be from 1 to the image size {image_size}, got {box_size}")
-    return _salient_boxes(attention, k, image_size, box_size)
+    return torch.ops.foveabench.salient_boxes(attention.detach(), k, image_size, box_size)
 
 
-# Operators of our own, because what they do depends on values: so the meta device at least knows the shapes.
-@torch.library.custom_op(
-    "foveabench::salient_boxes",
-    mutates_args=(),
-    schema="(Tensor attention, int k, int image_size, int box_size) -> Tensor",
+# Operators of our own, because what they do depends on values: so the meta device at least knows the shapes. They are
+# defined the plain way, since torch.library.custom_op imports torch's compiler at their first call.
+torch.library.define(
+    "foveabench::salient_boxes", "(Tensor attention, int k, int image_size, int box_size) -> Tensor"
 )
+torch.library.define("foveabench::follow_boxes", "(Tensor previous, Tensor boxes) -> Tensor")
+
+
+@torch.library.impl("foveabench::salient_boxes", "CompositeExplicitAutograd")
 def _salient_boxes(attention: Tensor, k: int, image_size: int, box_size: int) -> Tensor:
     # In double precision, sums hardly depend on their order, and so neither on device, layout nor batch.
     maps = attention.cpu().double().numpy().mean(axis=1)
@@ -74,7 +77,7 @@ def _salient_boxes(attention: Tensor, k: int, image_size: int, box_size: int) ->
     return torch.from_numpy(boxes).to(attention.device)
 
 
-@_salient_boxes.register_fake
+@torch.library.register_fake("foveabench::salient_boxes")
 def _(attention: Tensor, k: int, image_size: int, box_size: int) -> Tensor:
     return attention.new_empty((len(attention), k, 4), dtype=torch.int64)
 
@@ -136,12 +139,10 @@ def follow_boxes(previous: Tensor, boxes: Tensor) -> Tensor:
             f"follow_boxes needs two sets of boxes of one shape (N, k, 4), "
             f"got {tuple(previous.shape)}, {tuple(boxes.shape)}"
         )
-    return _follow_boxes(previous, boxes)
+    return torch.ops.foveabench.follow_boxes(previous, boxes)
 
 
-@torch.library.custom_op(
-    "foveabench::follow_boxes", mutates_args=(), schema="(Tensor previous, Tensor boxes) -> Tensor"
-)
+@torch.library.impl("foveabench::follow_boxes", "CompositeExplicitAutograd")
 def _follow_boxes(previous: Tensor, boxes: Tensor) -> Tensor:
     distances = (previous[:, :, None] - boxes[:, None]).square().sum(dim=-1).cpu().numpy()
     orders = np.array([linear_sum_assignment(distance)[1] for distance in distances], np.int64)
@@ -149,7 +150,7 @@ def _follow_boxes(previous: Tensor, boxes: Tensor) -> Tensor:
     return boxes.take_along_dim(order[:, :, None], dim=1)
 
 
-@_follow_boxes.register_fake
+@torch.library.register_fake("foveabench::follow_boxes")
 def _(previous: Tensor, boxes: Tensor) -> Tensor:
     return torch.empty_like(boxes)
 
