@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.counting.copies import Copier, meta_twin, variables_within
 from bench.counting.counter import CONVENTIONS, Counter, counting
-from bench.counting.isolation import undisturbed
+from bench.counting.isolation import operators_whole, undisturbed
 from bench.counting.profile import Profile
 
 CROSS_CHECKS = ("fvcore", "thop", "torch")
@@ -53,7 +53,7 @@ def count_flops(module: Callable[..., Any], *args: Any, convention: str = "exact
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}: use one of {', '.join((*CONVENTIONS, *CROSS_CHECKS))}")
     call = (module, args, kwargs)
-    with undisturbed():
+    with undisturbed(), operators_whole():
         try:
             return _count(call, meta_twin, convention)
         except Exception as error:
@@ -78,16 +78,16 @@ def _count_copy(call: Any, copy_tensor: Callable[[Tensor], Tensor], convention: 
     with torch.inference_mode(inference), torch.set_grad_enabled(with_gradients):
         copier = Copier(copy_tensor)
         function, args, kwargs = copier.copy(call)
-        counter = Counter(_modules_of(function, args, kwargs), convention)
+        counter = Counter(modules_of(function, args, kwargs), convention)
         with counting(counter):
             function(*args, **kwargs)
     return counter.profile()
 
 
-def _modules_of(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, nn.Module]:
+def modules_of(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, nn.Module]:
     """The modules of a call by the name that they are reported under; one alone is the whole and has none."""
     if isinstance(function, functools.partial):
-        return _modules_of(function.func, (*function.args, *args), {**function.keywords, **kwargs})
+        return modules_of(function.func, (*function.args, *args), {**function.keywords, **kwargs})
     owner = getattr(function, "__self__", function)
     if isinstance(owner, nn.Module):
         return {"": owner}
@@ -99,6 +99,6 @@ def _modules_of(function: Callable[..., Any], args: Any, kwargs: Any) -> dict[st
 
 def _device_of(call: Any) -> str:
     function, args, kwargs = call
-    tensors: list[Tensor] = [p for module in _modules_of(function, args, kwargs).values() for p in module.parameters()]
+    tensors: list[Tensor] = [p for module in modules_of(function, args, kwargs).values() for p in module.parameters()]
     tensors += [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
     return tensors[0].device.type if tensors else "cpu"

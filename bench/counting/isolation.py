@@ -13,29 +13,34 @@ import torch
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep random number generators, the fast path of attention and the state of the compiler as they are.
-
-    The fast path is off inside, and so is compilation: both would hide operators. Garbage is not collected, which takes
-    longer than the counting.
-    """
+    """Keep the random number generators as they are; garbage is not collected, which takes longer than the counting."""
     collects_garbage = gc.isenabled()
     python_state = random.getstate()
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy else None
-    fast_path = torch.backends.mha.get_fastpath_enabled()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     try:
         gc.disable()
-        torch.backends.mha.set_fastpath_enabled(False)
-        with torch.random.fork_rng(devices), _eager():
+        with torch.random.fork_rng(devices):
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
         random.setstate(python_state)
         if numpy:
             numpy.random.set_state(numpy_state)
         if collects_garbage:
             gc.enable()
+
+
+@contextmanager
+def operators_whole() -> Iterator[None]:
+    """No fast path of attention, no compilation: both would hide operators."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        with _eager():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
 @contextmanager

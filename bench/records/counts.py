@@ -6,19 +6,25 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import RunError
+from bench.records.files import write_text
 
 if TYPE_CHECKING:
     from bench.systems.registry import System
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
+STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
 class Stages:
     """Operations per frame of an adaptive system: of one that is only pre-scanned, and what a full one has besides."""
+
+    __pydantic_config__ = STRICT
 
     prescan: int
     rest: int
@@ -55,6 +61,8 @@ class Count:
         shares_source: where they come from.
         unknown: operators without a formula, which count nothing.
     """
+
+    __pydantic_config__ = STRICT
 
     system: str
     title: str
@@ -143,12 +151,19 @@ def count_one(system: System) -> Count:
     )
 
 
+@dataclass(frozen=True)
+class CountFile:
+    """What a file of counts holds."""
+
+    __pydantic_config__ = STRICT
+
+    schema: Literal[1]
+    counts: list[Count]
+
+
 def write_counts(counts: Iterable[Count], path: Path) -> None:
     """Write counts as JSON, whole or not at all."""
-    from bench.records.files import write_text
-
-    data = {"schema": SCHEMA, "counts": [asdict(count) for count in counts]}
-    write_text(path, json.dumps(data, indent=1) + "\n")
+    write_text(path, json.dumps(asdict(CountFile(SCHEMA, list(counts))), indent=1) + "\n")
 
 
 def read_counts(path: Path) -> list[Count]:
@@ -158,17 +173,14 @@ def read_counts(path: Path) -> list[Count]:
         RunError: a file that is not there, damaged, or of another schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data["schema"] != SCHEMA:
-            raise RunError(f"{path}: schema {data['schema']!r}, this version reads {SCHEMA}")
-        return [_count(entry) for entry in data["counts"]]
+        return TypeAdapter(CountFile).validate_json(path.read_bytes()).counts
     except FileNotFoundError:
         raise RunError(f"{path}: no such file; `foveabench reproduce` makes it") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: damaged ({type(error).__name__}: {error})") from None
-
-
-def _count(entry: dict[str, Any]) -> Count:
-    for name in ("paper_stages", "exact_stages", "published_stages"):
-        entry[name] = entry[name] and Stages(**entry[name])
-    return Count(**{**entry, "unknown": tuple(entry["unknown"])})
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["loc"] == ("schema",) and isinstance(first["input"], int):
+            raise RunError(f"{path}: schema {first['input']}, this version reads {SCHEMA}") from None
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RunError(f"{path}: damaged ({where}: {first['msg']})") from None

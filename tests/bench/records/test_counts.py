@@ -123,6 +123,11 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
         read_counts(tmp_path / "counts.json")
 
 
+def test_a_folder_is_no_file_of_counts(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        read_counts(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"7", b"{}", b'{"schema": 1}', b"\xff\xfe", b'{"schema":1,"counts":[3]}']
 )
@@ -139,7 +144,10 @@ def test_a_file_that_was_cut_off_is_damaged(counted: Path) -> None:
         read_counts(counted)
 
 
-@pytest.mark.parametrize(("field", "value"), [("macs", None), ("colour", "red"), ("paper_stages", {"prescan": 1})])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("macs", None), ("colour", "red"), ("macs", "12"), ("macs", 1.5), ("paper_stages", {"prescan": 1})],
+)
 def test_a_count_without_or_with_other_fields_is_damaged(counted: Path, field: str, value: Any) -> None:
     data = json.loads(counted.read_text())
     entry = data["counts"][0]
