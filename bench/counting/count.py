@@ -53,7 +53,7 @@ def count_flops(module: Callable[..., Any], *args: Any, convention: str = "exact
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown convention {convention!r}: use one of {', '.join((*CONVENTIONS, *CROSS_CHECKS))}")
     call = (module, args, kwargs)
-    with undisturbed(), operators_whole():
+    with operators_whole():
         try:
             return _count(call, meta_twin, convention)
         except Exception as error:
@@ -75,7 +75,7 @@ def _count(call: Any, copy_tensor: Callable[[Tensor], Tensor], convention: str) 
 
 def _count_copy(call: Any, copy_tensor: Callable[[Tensor], Tensor], convention: str, inference: bool) -> Profile:
     with_gradients = torch.is_grad_enabled() and not inference
-    with torch.inference_mode(inference), torch.set_grad_enabled(with_gradients):
+    with undisturbed(), torch.inference_mode(inference), torch.set_grad_enabled(with_gradients):
         copier = Copier(copy_tensor)
         function, args, kwargs = copier.copy(call)
         counter = Counter(modules_of(function, args, kwargs), convention)

@@ -39,7 +39,7 @@ ACTIVATION_FAMILIES = frozenset(
 
 @dataclass(slots=True)
 class Rule:
-    """What to do with one operator: count it by a formula, let it be, split it up, or, failing all that, report it.
+    """What to do with one operator: count it by a formula, let it be, or split it up if it can be; if not, report it.
 
     Formulas of torch's own operators take no account of integers, which are free, and of complex numbers.
     """
@@ -70,7 +70,7 @@ def rule_for(operator: Any) -> Rule:
     elif is_torchs and is_pointwise(operator, plain):
         rule.family, rule.formula = plain, pointwise(plain)
     else:
-        rule.splits = operator._can_decompose()
+        rule.splits = True
     if rule.formula:
         rule.paper = paper_rule(name, rule.family)
     if not rule.is_mutable:

@@ -135,7 +135,7 @@ def _places(sides: Sequence[int], *settings: Sequence[int]) -> list[int]:
 
 
 def recurrent(x: Tensor, *args: Any) -> Any:
-    """Output (..., directions * state) and last states of a whole recurrent network, packed or not, if the sizes fit."""
+    """Output (..., directions * state) and last states of a recurrent network, packed or not, if the sizes fit."""
     batch_sizes, args = (args[0], args[1:]) if _is_batch_sizes(args[0]) else (None, args)
     states, weights, _, layers, _, _, bidirectional, *batch_first = args
     state, *cell = [states] if isinstance(states, Tensor) else states

@@ -110,9 +110,7 @@ def test_encoder_with_a_padding_mask_is_not_cut_to_nested_tensors() -> None:
     padding = torch.tensor([[False] * 5, [False] * 4 + [True], [False] * 3 + [True] * 2])
     macs, others = 2 * LAYER, 2 * (LAYER_OTHERS + PAIRS)
     # outside of the layers, a mask is made of the padding: nothing that is counted
-    assert_counts(
-        encoder, randn(3, 5, 8), src_key_padding_mask=padding, macs=macs, flops=2 * macs + others
-    )
+    assert_counts(encoder, randn(3, 5, 8), src_key_padding_mask=padding, macs=macs, flops=2 * macs + others)
 
 
 def test_decoder_layer() -> None:

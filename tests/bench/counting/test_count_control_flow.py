@@ -28,8 +28,8 @@ def test_decisions_are_made_on_the_data() -> None:
     going_on, at_once = (count_flops(model, torch.full((2, 3), value)) for value in (1.0, -1.0))
     assert (going_on.macs, at_once.macs) == (10 * 18, 18)
     assert going_on.device == "cpu"
-    assert "meta" in going_on.reason and "RuntimeError" in going_on.reason
-    assert going_on.reason.count("\n") == 0
+    assert going_on.reason.startswith("RuntimeError: Tensor.item() cannot be called on meta tensors")
+    assert "\n" not in going_on.reason
 
 
 def by_item(x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def test_vectors_of_integers_keep_their_values() -> None:
 
 
 def test_the_models_own_error_is_what_is_raised() -> None:
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied|size mismatch|mat1 and mat2"):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         count_flops(nn.Linear(3, 4), randn(2, 5))
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         count_flops(nn.Linear(3, 4))

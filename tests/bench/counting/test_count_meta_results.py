@@ -18,7 +18,9 @@ from bench.counting.registry import plain_name
 
 
 def to_meta(values: Any) -> Any:
-    return tree_map_only(Tensor, lambda x: torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device="meta"), values)
+    return tree_map_only(
+        Tensor, lambda x: torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device="meta"), values
+    )
 
 
 def described(result: Any) -> list[tuple[Any, ...]]:
@@ -179,7 +181,9 @@ def test_recurrent_layers(kind: type[nn.RNNBase], batch_first: bool, layers: int
     with torch.no_grad():
         expected = tree_leaves(getattr(torch.ops.aten, name)(x, states, *settings_, batch_first))
         packed = nn.utils.rnn.pack_sequence([randn(5, 3), randn(2, 3)])
-        expected_packed = tree_leaves(getattr(torch.ops.aten, name)(packed.data, packed.batch_sizes, states, *settings_))
+        expected_packed = tree_leaves(
+            getattr(torch.ops.aten, name)(packed.data, packed.batch_sizes, states, *settings_)
+        )
     quick = QUICK_RESULTS[f"aten::{name}"]
     shapes = [leaf.shape for leaf in quick(*to_meta((x, states, *settings_)), batch_first)]
     assert shapes == [leaf.shape for leaf in expected]
@@ -196,7 +200,9 @@ def test_recurrent_cells() -> None:
     assert_quick("gru_cell", randn(2, 3), randn(2, 4), *weights)
     assert_left_to_torch("gru_cell", randn(2, 5), randn(2, 4), *weights)
     assert_left_to_torch("gru_cell", randn(3, 3), randn(2, 4), *weights)
-    assert_quick("lstm_cell", randn(2, 3), [randn(2, 4)] * 2, lstm.weight_ih, lstm.weight_hh, lstm.bias_ih, lstm.bias_hh)
+    assert_quick(
+        "lstm_cell", randn(2, 3), [randn(2, 4)] * 2, lstm.weight_ih, lstm.weight_hh, lstm.bias_ih, lstm.bias_hh
+    )
 
 
 def test_every_short_cut_is_tested_here() -> None:

@@ -121,7 +121,7 @@ def test_a_second_formula_is_refused() -> None:
 
 @pytest.mark.parametrize("thing", [torch.mm, "mm", 3, None])
 def test_what_is_no_operator_is_refused(thing: object) -> None:
-    with pytest.raises(TypeError, match="give an operator such as torch.ops.mylib.my_op"):
+    with pytest.raises(TypeError, match=r"give an operator such as torch\.ops\.mylib\.my_op"):
         register_formula(thing)
 
 

@@ -113,7 +113,12 @@ def test_distances() -> None:
 
 def test_affine_grid() -> None:
     # 2*5*6 places of 2 coordinates, each a row of 3 times (x, y, 1).
-    assert_counts(lambda theta: F.affine_grid(theta, [2, 3, 5, 6], align_corners=False), randn(2, 2, 3), macs=2 * 30 * 2 * 3, flops=720)
+    assert_counts(
+        lambda theta: F.affine_grid(theta, [2, 3, 5, 6], align_corners=False),
+        randn(2, 2, 3),
+        macs=2 * 30 * 2 * 3,
+        flops=720,
+    )
 
 
 def test_products_of_integers_count_and_their_other_operations_do_not() -> None:

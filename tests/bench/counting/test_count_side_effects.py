@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
+import logging
 import random
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -66,7 +68,10 @@ class Restless(nn.Module):
 
 def state_of(model: nn.Module) -> dict[str, Any]:
     """What a model consists of: tensors by value, everything else by identity or value."""
-    tensors = {name: (id(t), t.clone(), t.requires_grad, t.grad) for name, t in [*model.named_parameters(), *model.named_buffers()]}
+    tensors = {
+        name: (id(t), t.clone(), t.requires_grad, t.grad)
+        for name, t in [*model.named_parameters(), *model.named_buffers()]
+    }
     attributes = {}
     for name, module in model.named_modules():
         for key, value in vars(module).items():
@@ -95,11 +100,12 @@ def assert_same(before: Any, after: Any) -> None:
 
 
 def process_state() -> dict[str, Any]:
+    hooks = {name: value for name, value in vars(module_hooks).items() if name.startswith("_global_")}
     return {
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
         "numpy": [part.tolist() if isinstance(part, np.ndarray) else part for part in np.random.get_state()],
-        "hooks": [dict(hooks) for name, hooks in vars(module_hooks).items() if name.startswith("_global_") and isinstance(hooks, dict)],
+        "hooks": {name: dict(value) for name, value in hooks.items() if isinstance(value, dict)},
         "fast path": torch.backends.mha.get_fastpath_enabled(),
         "grad": torch.is_grad_enabled(),
         "inference": torch.is_inference_mode_enabled(),
@@ -107,8 +113,9 @@ def process_state() -> dict[str, Any]:
         "device": torch.get_default_device(),
         "modes": torch.utils._python_dispatch._len_torch_dispatch_stack(),
         "gc": gc.isenabled(),
-        "threads": torch.get_num_threads(),
-    }  # fmt: skip
+        "logging": logging.root.manager.disable,
+        "warnings": len(warnings.filters),
+    }
 
 
 @pytest.mark.parametrize("convention", ["exact", "paper"])
