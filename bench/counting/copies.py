@@ -7,6 +7,7 @@ a lock anywhere inside; it copies the data of every parameter; and it takes as l
 from __future__ import annotations
 
 import copy
+import dis
 import functools
 import types
 import weakref
@@ -161,8 +162,10 @@ class Copier:
         for cell, new_cell in zip(cells, new_cells, strict=True):
             if cell != types.CellType():  # else a variable that has no value yet
                 new_cell.cell_contents = self.copy(cell.cell_contents)
-        before, after = variables(x), variables(made)
-        return x if before.keys() == after.keys() and _same(before.values(), after.values()) else made
+        keeps_state = cells or any(
+            i.opname == "STORE_GLOBAL" for code in codes_of(x) for i in dis.get_instructions(code)
+        )
+        return made if keeps_state or not _same(variables(x).values(), variables(made).values()) else x
 
 
 def variables(function: types.FunctionType) -> dict[str, Any]:
@@ -190,11 +193,16 @@ def global_variables(function: types.FunctionType) -> dict[str, Any]:
     scope = function.__globals__
     if str(scope.get("__name__")).partition(".")[0] == "torch":
         return {}
+    names = {name for code in codes_of(function) for name in code.co_names if name in scope}
+    return {name: scope[name] for name in sorted(names) if not _is_imported(scope[name], scope)}
+
+
+def codes_of(function: types.FunctionType) -> list[types.CodeType]:
+    """The code of a function and of the functions inside it."""
     codes = [function.__code__]
     for code in codes:
         codes.extend(constant for constant in code.co_consts if isinstance(constant, types.CodeType))
-    names = {name for code in codes for name in code.co_names if name in scope}
-    return {name: scope[name] for name in sorted(names) if not _is_imported(scope[name], scope)}
+    return codes
 
 
 def _is_imported(value: Any, scope: dict[str, Any]) -> bool:

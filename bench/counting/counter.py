@@ -31,10 +31,6 @@ from bench.counting.profile import OperatorCount, Profile, Row, Unknown
 from bench.counting.registry import FORMULAS, Cost, Formula, plain_name
 
 CONVENTIONS = ("exact", "paper")
-# Families whose outputs are `activations`: where a network's data is made anew, not only changed.
-ACTIVATION_FAMILIES = frozenset(
-    ("convolution", "linear", "matmul", "bilinear", "attention", "rnn", "gru", "lstm", "cdist")
-)
 
 
 @dataclass(slots=True)
@@ -207,11 +203,12 @@ class Counter(TorchDispatchMode):
             return
         row = self._row()
         row.bytes += _bytes(tensors) + _bytes(results)
-        if rule.family in ACTIVATION_FAMILIES:
+        if cost.macs:
             row.activations += results[0].numel()
         flops = cost.flops
         if self.convention == "paper":
-            flops = rule.paper(cost, args, out) if rule.paper else 0
+            seen = not rule.is_torchs or _is_layer_of_torch(self._open[-1].module)
+            flops = rule.paper(cost, args, out) if rule.paper and seen else 0
         if flops or cost.flops:
             op = row.ops.setdefault(rule.family, OperatorCount())
             op.macs += cost.macs
@@ -279,6 +276,12 @@ def _run(func: Any, rule: Rule, args: Any, kwargs: Any, tensors: list[Tensor]) -
             raise
         args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
         return func(*args, **kwargs)
+
+
+def _is_layer_of_torch(module: nn.Module | None) -> bool:
+    """Whether it is a layer that the published counter could have a hook on: it does not see functional calls."""
+    bases = type(module).__mro__
+    return any(base is not nn.Module and base.__module__.startswith("torch.nn.modules.") for base in bases)
 
 
 def _in_real_numbers(cost: Cost, family: str, tensors: list[Tensor], results: list[Tensor]) -> Cost:

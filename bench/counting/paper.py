@@ -2,8 +2,8 @@
 
 Convolution MACs and bias; batch normalisation 2 per element; ReLU and its kin 1 per element; pooling 1 per input
 element; a linear layer rows x inputs x outputs, without bias; a recurrent layer its weights and biases once per step,
-and 1 (RNN), 7 (GRU) or 10 (LSTM) per unit. Nothing else: not subtraction, aggregation, softmax, sigmoid, SSIM, gates or
-residual additions.
+and 1 (RNN), 7 (GRU) or 10 (LSTM) per unit. The published counter hooks layers of `torch.nn`: functional calls count
+nothing, nor does anything else: not subtraction, aggregation, softmax, sigmoid, SSIM, gates or residual additions.
 """
 
 from __future__ import annotations
