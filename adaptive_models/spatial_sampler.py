@@ -53,9 +53,7 @@ def salient_boxes(attention: Tensor, k: int, image_size: int = 224, box_size: in
 
 # Operators of our own, because what they do depends on values: so the meta device at least knows the shapes. They are
 # defined the plain way, since torch.library.custom_op imports torch's compiler at their first call.
-torch.library.define(
-    "foveabench::salient_boxes", "(Tensor attention, int k, int image_size, int box_size) -> Tensor"
-)
+torch.library.define("foveabench::salient_boxes", "(Tensor attention, int k, int image_size, int box_size) -> Tensor")
 torch.library.define("foveabench::follow_boxes", "(Tensor previous, Tensor boxes) -> Tensor")
 
 
