@@ -95,11 +95,20 @@ def show_cost(cost: SystemCost, by: Grouping) -> None:
 
 
 def show_cross_check(system: str, differences: Sequence[Difference]) -> None:
-    """Where the counts of other libraries differ from ours, by layer."""
+    """Why the counts of other libraries differ from ours, the largest reasons first; JSON has them by layer."""
+    groups: dict[tuple[str, str], list[Difference]] = {}
+    for difference in differences:
+        groups.setdefault((difference.library, difference.reason), []).append(difference)
+    rows: list[tuple[str, int, str, int, int, str]] = []
+    for (library, reason), group in groups.items():
+        which = group[0].layer + (", ..." if len(group) > 1 else "")
+        ours, theirs = sum(each.ours for each in group), sum(each.theirs for each in group)
+        rows.append((library, len(group), which, ours, theirs, reason))
+    rows.sort(key=lambda row: (row[0], -abs(row[3] - row[4])))
     print_table(
-        ["library", "layer", "type", "MACs ours", "MACs theirs", "reason"],
-        [[d.library, d.layer, d.type, d.ours, d.theirs, d.reason] for d in differences],
-        title=f"{system}: {len(differences)} layers where fvcore, thop or torch differ from us",
+        ["library", "layers", "which", "MACs ours", "MACs theirs", "reason"],
+        rows,
+        title=f"{system}: where fvcore, thop and torch count other multiply-accumulates than we do",
     )
 
 

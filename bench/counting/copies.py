@@ -64,6 +64,8 @@ class Copier:
             return self._copies[id(x)]
         if isinstance(x, Tensor):
             return self._remember(x, self._tensor(x))
+        if isinstance(x, nn.Module):
+            return self._remember(x, self._module(x))
         try:
             return self._remember(x, self._make(x, type(x)))
         except Exception:  # a lock, a file, a generator
@@ -94,8 +96,6 @@ class Copier:
             for key, value in x.items():
                 made[self.copy(key)] = self.copy(value)
             return made
-        if isinstance(x, nn.Module):
-            return self._module(x)
         if kind is list:
             made = self._remember(x, [])
             made.extend(map(self.copy, x))
@@ -135,8 +135,10 @@ class Copier:
         self._remember(x, made)
         if isinstance(x, dict):
             for key, value in x.items():
-                del made[key]
-                made[self.copy(key)] = self.copy(value)
+                new_key = self.copy(key)
+                if new_key is not key:
+                    del made[key]
+                made[new_key] = self.copy(value)
         elif isinstance(x, (list, deque)):
             for index, value in enumerate(x):
                 made[index] = self.copy(value)

@@ -175,7 +175,7 @@ class Counter(TorchDispatchMode):
     def _row(self) -> Row:
         visit = self._open[-1]
         if visit.row is None:
-            visit.row = Row(visit.name, type(visit.module).__name__ if visit.module else "function")
+            visit.row = Row(visit.name, "function" if visit.module is None else type(visit.module).__name__)
             self.rows.append(visit.row)
         return visit.row
 
@@ -203,7 +203,7 @@ class Counter(TorchDispatchMode):
             return
         row = self._row()
         row.bytes += _bytes(tensors) + _bytes(results)
-        if cost.macs:
+        if cost.macs and results:
             row.activations += results[0].numel()
         flops = cost.flops
         if self.convention == "paper":

@@ -356,3 +356,14 @@ def test_figures_into_a_new_folder(foveabench: Cli, work: Path) -> None:
     files = foveabench("figures", "fig13", "--out", "new/results", "--json").data["files"]
     assert sorted(Path(file).name for file in files) == ["fig13.csv", "fig13.png", "fig13.svg"]
     assert all((work / file).is_file() for file in files)
+
+
+def test_a_cross_check_gives_reasons_and_by_layer_in_json(foveabench: Cli) -> None:
+    shown = foveabench("flops", "resnet50", "--cross-check")
+    assert shown.status == 0
+    assert "thop" in shown.out
+    assert "normalisation" in shown.out
+    layers = foveabench("flops", "resnet50", "--cross-check", "--json").data
+    # torch agrees with us on every convolution of a ResNet; thop takes batch normalisation for multiply-accumulates.
+    assert {layer["library"] for layer in layers} == {"fvcore", "thop"}
+    assert sum(layer["library"] == "thop" and "bn" in layer["layer"] for layer in layers) == 49

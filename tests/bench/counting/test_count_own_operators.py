@@ -111,6 +111,13 @@ def test_operators_that_return_no_tensor_are_listed_too() -> None:
     assert torch.equal(a, before)
 
 
+@pytest.mark.usefixtures("formulas")
+def test_operators_that_return_no_tensor_can_have_formulas() -> None:
+    register_formula(double_)(lambda a, out: Cost(macs=a.numel(), other=1))
+    profile = count_flops(lambda a: double_(a), randn(2, 3))
+    assert (profile.macs, profile.flops, profile.activations, profile.unknown) == (6, 13, 0, [])
+
+
 def test_a_second_formula_is_refused() -> None:
     with pytest.raises(ValueError, match="aten::mm has a formula already"):
         register_formula(torch.ops.aten.mm)(lambda a, b, out: 0)

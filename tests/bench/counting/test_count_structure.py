@@ -37,6 +37,14 @@ def table(profile) -> list[tuple[str, str, int, int]]:
     return [(row.name, row.type, row.flops, row.params) for row in profile.rows]
 
 
+def test_an_empty_model() -> None:
+    profile = count_flops(nn.Sequential(), randn(2, 3))
+    assert (profile.macs, profile.flops, profile.params, profile.rows) == (0, 0, 0, [])
+    with_hook = nn.Sequential()
+    with_hook.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    assert table(count_flops(with_hook, randn(2, 3))) == [("", "Sequential", 6, 0)]
+
+
 def test_rows_are_in_the_order_of_execution() -> None:
     profile = count_flops(Two(), randn(2, 3))
     assert table(profile) == [
@@ -238,6 +246,13 @@ class Batch:
     name: str = "clip"
 
 
+class Output(dict):
+    """Names that are attributes too, and cannot be deleted, as in well-known libraries of models."""
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError("names are fixed")
+
+
 class TakesAnything(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -255,6 +270,7 @@ class TakesAnything(nn.Module):
     [
         Batch(randn(2, 3), {"left": [randn(2, 3)]}),
         {"image": randn(2, 3), "name": "clip"},
+        Output(image=randn(2, 3)),
         (randn(2, 3), None, 3),
         [randn(2, 3)],
         torch.nn.utils.rnn.PackedSequence(randn(2, 3), torch.tensor([1, 1])),
