@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, library
 
 THRESHOLDS = 7
 """Levels at which the attention is cut into regions, evenly spaced from mean - std to mean + std."""
@@ -52,12 +52,12 @@ def salient_boxes(attention: Tensor, k: int, image_size: int = 224, box_size: in
 
 
 # Operators of our own, because what they do depends on values: so the meta device at least knows the shapes. They are
-# defined the plain way, since torch.library.custom_op imports torch's compiler at their first call.
-torch.library.define("foveabench::salient_boxes", "(Tensor attention, int k, int image_size, int box_size) -> Tensor")
-torch.library.define("foveabench::follow_boxes", "(Tensor previous, Tensor boxes) -> Tensor")
+# defined the plain way, since `custom_op` imports torch's compiler at their first call.
+library.define("foveabench::salient_boxes", "(Tensor attention, int k, int image_size, int box_size) -> Tensor")
+library.define("foveabench::follow_boxes", "(Tensor previous, Tensor boxes) -> Tensor")
 
 
-@torch.library.impl("foveabench::salient_boxes", "CompositeExplicitAutograd")
+@library.impl("foveabench::salient_boxes", "CompositeExplicitAutograd")
 def _salient_boxes(attention: Tensor, k: int, image_size: int, box_size: int) -> Tensor:
     # In double precision, sums hardly depend on their order, and so neither on device, layout nor batch.
     maps = attention.cpu().double().numpy().mean(axis=1)
@@ -75,7 +75,7 @@ def _salient_boxes(attention: Tensor, k: int, image_size: int, box_size: int) ->
     return torch.from_numpy(boxes).to(attention.device)
 
 
-@torch.library.register_fake("foveabench::salient_boxes")
+@library.register_fake("foveabench::salient_boxes")
 def _(attention: Tensor, k: int, image_size: int, box_size: int) -> Tensor:
     return attention.new_empty((len(attention), k, 4), dtype=torch.int64)
 
@@ -140,7 +140,7 @@ def follow_boxes(previous: Tensor, boxes: Tensor) -> Tensor:
     return torch.ops.foveabench.follow_boxes(previous, boxes)
 
 
-@torch.library.impl("foveabench::follow_boxes", "CompositeExplicitAutograd")
+@library.impl("foveabench::follow_boxes", "CompositeExplicitAutograd")
 def _follow_boxes(previous: Tensor, boxes: Tensor) -> Tensor:
     distances = (previous[:, :, None] - boxes[:, None]).square().sum(dim=-1).cpu().numpy()
     orders = np.array([linear_sum_assignment(distance)[1] for distance in distances], np.int64)
@@ -148,7 +148,7 @@ def _follow_boxes(previous: Tensor, boxes: Tensor) -> Tensor:
     return boxes.take_along_dim(order[:, :, None], dim=1)
 
 
-@torch.library.register_fake("foveabench::follow_boxes")
+@library.register_fake("foveabench::follow_boxes")
 def _(previous: Tensor, boxes: Tensor) -> Tensor:
     return torch.empty_like(boxes)
 

@@ -58,6 +58,7 @@ class Modality(str, Enum):
 
     rgb = "rgb"
     spec = "spec"
+    flow = "flow"
 
 
 class FixedPolicy(str, Enum):

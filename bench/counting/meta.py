@@ -161,6 +161,8 @@ def recurrent_cell(x: Tensor, states: Any, weight: Tensor, *_: Any) -> Any:
 
 def to(x: Tensor, *settings: Any, **named: Any) -> Any:
     """The tensor in another type; another device has no more of its data than this one."""
+    if any(isinstance(setting, torch.memory_format) for setting in (*settings, *named.values())):
+        return NotImplemented
     dtypes = [getattr(setting, "dtype", setting) for setting in (*settings, named.get("dtype"))]
     dtype = next((dtype for dtype in dtypes if isinstance(dtype, torch.dtype)), x.dtype)
     return x if dtype is x.dtype else torch.empty_like(x, dtype=dtype)

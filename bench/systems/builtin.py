@@ -38,7 +38,7 @@ def backbone(name: str, shape: tuple[int, ...] = IMAGE) -> System:
 
 
 def resized(found: System, size: int | None, modality: str | None) -> System:
-    """A backbone at another size of its input, in pixels, or for another modality, "rgb" or "spec".
+    """A backbone at another size of its input, in pixels, or for another modality, "rgb", "spec" or "flow".
 
     Raises:
         UsageError: a whole system, whose inputs are fixed, or a size below 32.
@@ -49,7 +49,7 @@ def resized(found: System, size: int | None, modality: str | None) -> System:
         raise UsageError(f"{found.id} has fixed inputs: --size and --modality are for bare backbones such as san19")
     if size is not None and size < 32:
         raise UsageError(f"--size {size}: the side of an input is at least 32 pixels")
-    channels, side, _ = SPECTROGRAM if modality == "spec" else IMAGE
+    channels, side, _ = {"spec": SPECTROGRAM, "flow": FLOW}.get(modality or "rgb", IMAGE)
     return backbone(found.id, (channels, size or side, size or side))
 
 

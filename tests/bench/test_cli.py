@@ -367,3 +367,11 @@ def test_a_cross_check_gives_reasons_and_by_layer_in_json(foveabench: Cli) -> No
     # torch agrees with us on every convolution of a ResNet; thop takes batch normalisation for multiply-accumulates.
     assert {layer["library"] for layer in layers} == {"fvcore", "thop"}
     assert sum(layer["library"] == "thop" and "bn" in layer["layer"] for layer in layers) == 49
+
+
+@pytest.mark.parametrize(
+    ("modality", "flops"), [("rgb", 2_049_258_400), ("spec", 2_573_821_952), ("flow", 2_324_624_288)]
+)
+def test_the_streams_of_tbn_count_as_published(foveabench: Cli, modality: str, flops: int) -> None:
+    count = foveabench("flops", "bninception", "--modality", modality, "--convention", "paper", "--json").data
+    assert count["flops"] == flops

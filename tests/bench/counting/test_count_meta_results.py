@@ -163,6 +163,7 @@ def test_to() -> None:
     to = QUICK_RESULTS["aten::to"]
     assert to(x, torch.device("cpu")) is x
     assert to(x, torch.float64).dtype is torch.float64
+    assert to(x, dtype=torch.float64, memory_format=torch.preserve_format) is NotImplemented
     assert to(x, dtype=torch.float16, device="cpu").dtype is torch.float16
     assert to(x, torch.empty(1, dtype=torch.bfloat16, device="meta")).dtype is torch.bfloat16
 
