@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from adaptive_models.checkpoints import load_reference
 from adaptive_models.data.clips import TensorClip, VideoClip
+from adaptive_models.data.demo import write_demo_clip
 from adaptive_models.policies import AlwaysFull, GivenShares, Learned, Policy, Shares
 from adaptive_models.san import SAN
 from adaptive_models.spatial_sampler import crop_boxes, follow_boxes, order_boxes_along_video, salient_boxes
@@ -131,6 +132,30 @@ def test_batched_videos_get_what_they_get_alone(crops: int, max_skip: int | None
     expected = {"full"} | ({"prescan"} if max_skip else set()) | ({"skip"} if (max_skip or 0) > 1 else set())
     assert {decision for decisions in seen for decision in decisions} == expected
     assert len(seen) > 2 or max_skip is None
+
+
+@pytest.fixture(scope="module")
+def decoded(tmp_path_factory: pytest.TempPathFactory) -> list[TensorClip]:
+    """Two encoded videos, decoded and prepared as a system sees them."""
+    clips = []
+    for seed in range(2):
+        path = tmp_path_factory.mktemp("clips") / "demo.mp4"
+        write_demo_clip(path, seconds=2, seed=seed)
+        with VideoClip(path, FRAMES, audio=False) as clip:
+            clips.append(TensorClip(torch.stack([clip.image(t) for t in range(FRAMES)])))
+    return clips
+
+
+@pytest.mark.parametrize(("crops", "max_skip"), list(product(range(4), (1, 2, 3, 4))))
+def test_frames_of_an_encoded_video_get_the_same_batched_and_streamed(
+    crops: int, max_skip: int, decoded: list[TensorClip]
+) -> None:
+    system = make_system(crops, max_skip, audio=False)
+    shares = Shares(0, 45, 55) if max_skip == 1 else Shares(15, 40, 45)
+    batched = system.run(decoded, GivenShares(shares, max_skip, FRAMES))
+    alone = GivenShares(shares, max_skip, FRAMES)
+    for video, (clip, result) in enumerate(zip(decoded, batched, strict=True)):
+        assert_same(list(system.stream(clip, alone, video)), result.frames)
 
 
 @pytest.mark.parametrize("crops", [0, 3])

@@ -133,3 +133,36 @@ def test_inputs_that_require_gradients_do_so_in_the_copy() -> None:
     profile = count_flops(lambda x: torch.autograd.grad((x @ x.T).sum(), x), x)
     assert profile.macs == 3 * 12
     assert x.grad is None
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ELU(), nn.GELU(), nn.Hardshrink(), nn.Hardsigmoid(), nn.Hardswish(), nn.Hardtanh(), nn.LeakyReLU(),
+        nn.GLU(1), nn.LogSigmoid(), nn.Mish(), nn.PReLU(), nn.ReLU(), nn.RReLU(), nn.SELU(), nn.Sigmoid(), nn.SiLU(),
+        nn.Softplus(), nn.Softshrink(), nn.Tanh(), nn.Softmax(1), nn.LogSoftmax(1), nn.Dropout(), nn.BatchNorm2d(4),
+        nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LayerNorm(6), nn.RMSNorm(6), nn.MaxPool2d(2), nn.AvgPool2d(2),
+        nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(2), nn.ReflectionPad2d(1), nn.ReplicationPad2d(1),
+        nn.Upsample(scale_factor=2), nn.Upsample(scale_factor=2, mode="bilinear"),
+        nn.Upsample(scale_factor=2, mode="bicubic"), nn.PixelShuffle(2), nn.Unfold(2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)  # fmt: skip
+def test_the_backward_passes_of_common_layers_are_known(layer: nn.Module) -> None:
+    x = randn(2, 4, 6, 6)
+    both = count_flops(forward_and_backward(layer), x)
+    assert both.unknown == []
+    # the sum that is differentiated costs as many operations as there are outputs
+    outputs = layer(x).numel()
+    assert both.flops >= count_flops(layer, x).flops + outputs
+    if isinstance(layer, (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.ELU, nn.Hardswish, nn.LeakyReLU, nn.SiLU)):
+        assert both.flops == 3 * x.numel()
+
+
+@pytest.mark.parametrize(
+    "loss", [F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy_with_logits]
+)
+def test_the_backward_passes_of_losses_are_known(loss) -> None:
+    profile = count_flops(lambda x, y: loss(x.requires_grad_(), y).backward(), randn(2, 3), randn(2, 3).sigmoid())
+    assert profile.unknown == []
+    assert profile.flops > count_flops(loss, randn(2, 3), randn(2, 3)).flops
