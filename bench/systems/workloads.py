@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.published.tables import FRAMES
+
 IMAGE = (3, 224, 224)
 SPECTROGRAM = (1, 256, 256)
 FLOW = (10, 224, 224)
@@ -38,6 +40,6 @@ class Workload:
 
 
 WORKLOADS = {
-    "epic": Workload("epic", "EPIC-KITCHENS-55", 10, (125, 352), audio=True, head_layers=2, fusion=512),
-    "ucf101": Workload("ucf101", "UCF-101", 16, (101,), audio=False, head_layers=1, fusion=None),
+    "epic": Workload("epic", "EPIC-KITCHENS-55", FRAMES["epic"], (125, 352), audio=True, head_layers=2, fusion=512),
+    "ucf101": Workload("ucf101", "UCF-101", FRAMES["ucf101"], (101,), audio=False, head_layers=1, fusion=None),
 }
