@@ -194,6 +194,82 @@ def stream(
     print_json(streamed.to_json()) if json else show_stream(streamed, figure)
 
 
+class ScenarioName(str, Enum):
+    """How clips arrive."""
+
+    single_stream = "single-stream"
+    offline = "offline"
+
+
+class DtypeName(str, Enum):
+    """Of weights and inputs."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+@app.command()
+def measure(
+    names: Annotated[list[str], typer.Argument(help="Systems or backbones; patterns such as 'epic/*' will do.")],
+    scenario: Annotated[
+        ScenarioName, typer.Option(help="Frames of a video one after another, or batches of clips.")
+    ] = ScenarioName.single_stream,
+    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs.")] = DtypeName.float32,
+    policy: Annotated[
+        str, typer.Option(help="Who decides: published, learned, always-full, module:name or file.py:name.")
+    ] = "published",
+    clip: Annotated[str, typer.Option(help="A video file, a folder of them, or `demo`.")] = "demo",
+    frames: Annotated[Optional[int], typer.Option(help="Frames of a clip; else the workload's.")] = None,  # noqa: UP045
+    batch: Annotated[Optional[list[int]], typer.Option(help="Clips at once, in offline. May be repeated.")] = None,  # noqa: UP045
+    threads: Annotated[Optional[int], typer.Option(help="Of torch; else the number of physical cores.")] = None,  # noqa: UP045
+    width: Annotated[float, typer.Option(help="Wanted half-width of a median's 95 % interval, in per cent.")] = 2.0,
+    budget: Annotated[float, typer.Option(help="Seconds of sampling for each case, at most.")] = 10.0,
+    warmup: Annotated[float, typer.Option(help="Seconds of warm-up for each case, at most.")] = 5.0,
+    energy: Annotated[float, typer.Option(help="Seconds for which energy is taken; 0 leaves it out.")] = 4.0,
+    time_limit: Annotated[float, typer.Option(help="Seconds after which a case is given up.")] = 300.0,
+    fps: Annotated[float, typer.Option(help="Frames per second of always-on video, for its Wh per hour.")] = 30.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out what has been measured well before.")] = False,
+    out: Annotated[Path, typer.Option("--out", callback=_writable, help="Records go to OUT/records/<machine>.")] = Path(
+        "results"
+    ),
+    adapter: Adapter = None,
+    json: Json = False,
+) -> None:
+    """Measure latency, throughput, memory and energy, each case in a process of its own.
+
+    Every sample is kept in the case's record. Times converge to the wanted width, or the budget ends them.
+
+    Examples: foveabench measure epic/s3-t4 epic/s0 epic/san19-base ·
+    foveabench measure 'ucf101/*' --scenario offline --batch 1 --batch 8 --resume
+    """
+    found = systems(adapter)
+
+    from bench.display import print_json
+    from bench.measuring.campaign import Campaign, settings
+    from bench.measuring.cases import BATCHES, check_cases, chosen_systems, default_threads, machine_folder, make_cases
+    from bench.measuring.show import CampaignProgress, show_records, summary
+
+    chosen = chosen_systems(found, names)
+    threads = default_threads() if threads is None else threads
+    cases = make_cases(chosen, scenario.value, device, dtype.value, policy, batch or BATCHES, frames, threads, clip)
+    check_cases(cases, chosen)
+    campaign = Campaign(
+        cases,
+        settings(width, budget, warmup, energy, time_limit),
+        clip,
+        [*map(str, adapter or ())],
+        machine_folder(out, device),
+    )
+    with CampaignProgress(len(cases), budget).shown() as shown:
+        records = campaign.run(resume, shown.on_case, shown.on_message, shown.on_record)
+    print_json([summary(record, fps) for record in records]) if json else show_records(records, fps)
+    failed = [record.case.system for record in records if record.status.state != "ok"]
+    if failed:
+        raise RunError(f"{len(failed)} of {len(records)} cases failed: {', '.join(failed)}")
+
+
 @app.command()
 def audit(json: Json = False) -> None:
     """Check the published tables against themselves, with the rounding of every printed digit.

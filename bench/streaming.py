@@ -220,7 +220,7 @@ def stream_clip(
         RunError: a checkpoint that does not fit, or a policy that fails or makes choices that there are not.
     """
     chosen, policy_name = make_policy(policy, system, clip.frames)
-    where = _device(device)
+    where = usable_device(device)
     model = _load(system, weights, where)
     costs = stage_flops(system, convention)
     timed = TimedClip(clip)
@@ -280,7 +280,12 @@ def frame_flops(costs: dict[str, int], result: FrameResult) -> int:
     return sum(costs.get(stage, 0) for stage in ran)
 
 
-def _device(name: str) -> torch.device:
+def usable_device(name: str) -> torch.device:
+    """A device by its name for torch.
+
+    Raises:
+        UsageError: there is none, or it cannot be used.
+    """
     try:
         device = torch.device(name)
         torch.ones(1, device=device).item()

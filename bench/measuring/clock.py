@@ -1,0 +1,92 @@
+"""Timing a step, and a warm-up and a measured phase that end by what they see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import torch
+
+from bench.measuring.statistics import is_steady
+
+T = TypeVar("T")
+
+ASKING = 0.01
+"""Part of a phase that may be spent on asking whether its samples suffice."""
+
+
+class Clock:
+    """Times steps on a device: with the wall clock on a CPU, with events on a GPU, where host time does not count.
+
+    Args:
+        device: where the steps run.
+
+    Attributes:
+        name: "perf_counter" or "cuda events".
+    """
+
+    name: Literal["perf_counter", "cuda events"]
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.name = "cuda events" if device.type == "cuda" else "perf_counter"
+
+    def time(self, step: Callable[[], T]) -> tuple[float, T]:
+        """Run a step; its seconds, and what it returns."""
+        if self.device.type == "cuda":
+            return self._time_by_events(step)
+        start = time.perf_counter()
+        result = step()
+        return time.perf_counter() - start, result
+
+    def _time_by_events(self, step: Callable[[], T]) -> tuple[float, T]:
+        with torch.cuda.device(self.device):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            result = step()
+            end.record()
+            end.synchronize()
+        return start.elapsed_time(end) / 1e3, result
+
+
+@dataclass
+class WarmUp:
+    """Steps before the measured phase.
+
+    Attributes:
+        seconds: of each.
+        steady: whether the phase ended because times no longer fell, not because its time was over.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    steady: bool = False
+
+
+def warm_up(step: Callable[[], float], budget: float) -> WarmUp:
+    """Repeat a step, which returns its seconds, until times no longer fall or the budget of seconds is over."""
+    done = WarmUp()
+    end = time.perf_counter() + budget
+    while not done.steady and (not done.seconds or time.perf_counter() < end):
+        done.seconds.append(step())
+        done.steady = is_steady(done.seconds)
+    return done
+
+
+def repeat_until(step: Callable[[], object], converged: Callable[[], bool], budget: float) -> float:
+    """Repeat a step until its samples have converged or the budget of seconds is over; returns the phase's seconds.
+
+    Asking whether they have converged takes time too, and is done so rarely that it takes a hundredth of the phase.
+    """
+    start = time.perf_counter()
+    asking = 0.0
+    while True:
+        step()
+        now = time.perf_counter()
+        if now - start >= budget:
+            return now - start
+        if asking <= ASKING * (now - start):
+            if converged():
+                return now - start
+            asking += time.perf_counter() - now

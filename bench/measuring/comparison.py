@@ -1,0 +1,135 @@
+"""Which of two is faster: both run in turns, in random order, in one process, and a verdict with its interval.
+
+Turns matter: two processes one after another differ by several per cent on a machine with other work, and an interval
+from within each does not know it. What is judged is the ratio of the tenth percentiles: medians follow whoever is
+preempted more, minima follow luck.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bench.measuring.statistics import Interval, bounds, percentile, resampled
+
+THRESHOLD = 0.015
+"""Ratios nearer to 1 than this are never called a difference: the bootstrap does not know all of the noise."""
+
+MINIMUM_ROUNDS = 10
+
+Outcome = Literal["faster", "slower", "no difference shown", "too noisy"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Candidate over baseline: above 1 is slower.
+
+    Attributes:
+        outcome: of the candidate.
+        fast: ratio of the 10th percentiles, on which the outcome rests.
+        median: ratio of the medians.
+        rounds: in which both ran once.
+        threshold: as a part of 1; smaller differences are not asked about.
+    """
+
+    outcome: Outcome
+    fast: Interval
+    median: Interval
+    rounds: int
+    threshold: float
+
+    @property
+    def words(self) -> str:
+        """A sentence that says it with its uncertainty, and what to do where there is none."""
+        ratio = f"{self.fast.value:.3f} x the time [{self.fast.low:.3f}, {self.fast.high:.3f}]"
+        if self.outcome in ("faster", "slower"):
+            return f"{self.outcome}: {ratio}"
+        if self.outcome == "no difference shown":
+            return f"no difference of {2 * self.threshold:.1%} or more: {ratio}"
+        return f"too noisy to say: {ratio} after {self.rounds} rounds; run longer, or quiet the machine"
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], object]],
+    seconds: float,
+    seed: int = 0,
+    timer: Callable[[Callable[[], object]], float] | None = None,
+) -> dict[str, list[float]]:
+    """Run functions in rounds, each once a round in random order, until the seconds are over.
+
+    Args:
+        functions: by name; they should have been warmed up.
+        seconds: for all rounds together; ten rounds are made in any case.
+        seed: of the order.
+        timer: runs a function and returns its seconds; the wall clock if not given.
+
+    Returns:
+        Seconds of each function, a sample per round.
+    """
+    timer = timer or wall_time
+    shuffle = random.Random(seed).shuffle
+    samples: dict[str, list[float]] = {name: [] for name in functions}
+    order = list(functions.items())
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < MINIMUM_ROUNDS or time.perf_counter() < end:
+        shuffle(order)
+        for name, function in order:
+            samples[name].append(timer(function))
+        rounds += 1
+    return samples
+
+
+def wall_time(function: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def judge(baseline: Sequence[float], candidate: Sequence[float], threshold: float = THRESHOLD) -> Verdict:
+    """Judge samples of interleaved rounds.
+
+    A difference is called if the 95 % block-bootstrap interval of the ratio of 10th percentiles leaves 1 out and the
+    ratio itself is beyond the threshold; "no difference shown" if the interval leaves out differences of twice the
+    threshold; what is neither is too noisy.
+
+    Args:
+        baseline, candidate: seconds, a sample per round.
+        threshold: smallest difference that is called one, as a part of 1.
+
+    Raises:
+        ValueError: not as many samples of one as of the other, or fewer than ten.
+    """
+    if len(baseline) != len(candidate) or len(baseline) < MINIMUM_ROUNDS:
+        raise ValueError(
+            f"{len(baseline)} and {len(candidate)} samples: a verdict needs {MINIMUM_ROUNDS} rounds or more of both"
+        )
+    pairs = np.column_stack([baseline, candidate])
+    drawn = resampled(pairs, np.random.default_rng(0))
+    fast, median = (_ratio(pairs, drawn, q) for q in (10, 50))
+    return Verdict(_outcome(fast, threshold), fast, median, len(pairs), threshold)
+
+
+def _ratio(pairs: np.ndarray, drawn: np.ndarray, q: float) -> Interval:
+    statistic = percentile(q)
+
+    def ratio(samples: np.ndarray) -> np.ndarray:
+        return statistic(samples[..., 1]) / statistic(samples[..., 0])
+
+    return Interval(float(ratio(pairs)), *bounds(ratio(drawn)))
+
+
+def _outcome(ratio: Interval, threshold: float) -> Outcome:
+    if ratio.low > 1 and ratio.value > 1 + threshold:
+        return "slower"
+    if ratio.high < 1 and ratio.value < 1 / (1 + threshold):
+        return "faster"
+    if ratio.high < 1 + 2 * threshold and ratio.low > 1 / (1 + 2 * threshold):
+        return "no difference shown"
+    return "too noisy"

@@ -1,0 +1,193 @@
+"""What a record says in figures that people compare: pure functions of records, each figure with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bench.measuring.statistics import Interval, bounds, drift, interval, modes, percentile, resampled, samples_needed
+from bench.records.measurement import BatchSamples, Record, Timing
+
+PERCENTILES = (50, 90, 99)
+DECISIONS = ("full", "prescan", "skip")
+NAMES = {"full": "full frames", "prescan": "pre-scanned frames", "skip": "skipped frames", "batch": "batches"}
+
+MATERIAL = 0.05
+"""Kinds of samples that take a smaller part of the time need not converge."""
+
+
+def samples_by_kind(timing: Timing) -> dict[str, list[float]]:
+    """Seconds of a call, by the decision on its frame, or of "batch"; kinds without samples are left out."""
+    if timing.frames is None:
+        return {"batch": timing.batches.seconds} if timing.batches else {}
+    kinds: dict[str, list[float]] = {}
+    for decision, seconds in zip(timing.frames.decision, timing.frames.seconds, strict=True):
+        kinds.setdefault(decision, []).append(seconds)
+    return kinds
+
+
+def material(kinds: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
+    """The kinds of samples that take a material part of the time."""
+    total = sum(map(sum, kinds.values()))
+    return {kind: seconds for kind, seconds in kinds.items() if sum(seconds) >= MATERIAL * total}
+
+
+def widest(kinds: Mapping[str, Sequence[float]]) -> float:
+    """The largest half-width of the intervals of the medians of material kinds, as a part of the median.
+
+    Too few samples for a median (MLPerf's early stopping: 11) have an infinite width.
+    """
+    needed = samples_needed(50)
+    return max(
+        (
+            interval(seconds, percentile(50)).half_width if len(seconds) >= needed else float("inf")
+            for seconds in material(kinds).values()
+        ),
+        default=float("inf"),
+    )
+
+
+def frame_latency(record: Record, decision: str, q: float) -> Interval | None:
+    """Percentile of the seconds of a frame with that decision; None if there are too few samples to tell.
+
+    A median is told of three samples or more, and `warnings` says if it takes more to trust it.
+    Of a system that takes several frames in one call, the call's time by its frames.
+    """
+    if record.timing is None or record.counts is None:
+        return None
+    seconds = samples_by_kind(record.timing).get(decision, [])
+    if len(seconds) < (3 if q == 50 else samples_needed(q)):
+        return None
+    return interval(seconds, percentile(q)).scaled(1 / record.counts.frames)
+
+
+def clip_seconds(record: Record) -> list[float]:
+    """Seconds of each whole clip of single-stream, in order; a last clip that was cut short is left out."""
+    if record.timing is None or record.timing.frames is None or record.counts is None:
+        return []
+    clips: dict[int, list[float]] = {}
+    for video, seconds in zip(record.timing.frames.video, record.timing.frames.seconds, strict=True):
+        clips.setdefault(video, []).append(seconds)
+    return [sum(calls) for calls in clips.values() if len(calls) * record.counts.frames >= record.case.frames]
+
+
+def clip_latency(record: Record, q: float) -> Interval | None:
+    """Percentile of the seconds of a clip in single-stream; None if there are too few to tell."""
+    seconds = clip_seconds(record)
+    return interval(seconds, percentile(q)) if len(seconds) >= (3 if q == 50 else samples_needed(q)) else None
+
+
+def decode_seconds(record: Record) -> float | None:
+    """Mean seconds per frame of decoding the clip and preparing its images and spectrograms; None without a clip."""
+    decode = record.timing.decode_seconds if record.timing else []
+    return float(np.mean(decode)) if decode else None
+
+
+def stage_seconds(record: Record) -> dict[str, float]:
+    """Median seconds of each stage of a full frame; of the whole call, "call", where a system is not adaptive."""
+    timing = record.timing
+    if timing is None or timing.frames is None:
+        return {}
+    if timing.stage_seconds:
+        return {stage: float(np.median(seconds)) for stage, seconds in timing.stage_seconds.items()}
+    return {"call": float(np.median(timing.frames.seconds))} if timing.frames.seconds else {}
+
+
+def executed_shares(record: Record) -> dict[str, float]:
+    """Per cent of frames by decision in the measured phase."""
+    if record.timing is None:
+        return {}
+    samples = record.timing.frames or record.timing.batches
+    if isinstance(samples, BatchSamples):
+        counts = {name: sum(getattr(samples, name)) for name in DECISIONS}
+    else:
+        decisions: Sequence[str] = samples.decision if samples else []
+        counts = {name: list(decisions).count(name) for name in DECISIONS}
+    total = sum(counts.values())
+    return {name: 100 * count / total for name, count in counts.items()} if total else {}
+
+
+def seconds_per_frame(record: Record) -> Interval | None:
+    """Seconds per frame of video at the operating point; None without samples.
+
+    In single-stream, the median of each decision's frames, weighed by the policy's shares of decisions: inputs of
+    variable cost would bias a plain mean by the mix that happened to be drawn. Where a decision of the policy was never
+    drawn, or the shares are not known, the executed shares weigh. Offline, the time of all batches by their frames.
+    """
+    timing, counts = record.timing, record.counts
+    if timing is None or counts is None:
+        return None
+    if timing.batches is not None:
+        return _mean_per_frame(timing.batches) if timing.batches.seconds else None
+    kinds = samples_by_kind(timing)
+    if not kinds:
+        return None
+    shares = counts.shares or executed_shares(record)
+    if any(share > 0 and kind not in kinds for kind, share in shares.items()):
+        shares = executed_shares(record)
+    value, drawn = 0.0, np.zeros(1)
+    generator = np.random.default_rng(0)
+    for kind, seconds in kinds.items():
+        samples = np.asarray(seconds) / counts.frames
+        value += shares[kind] / 100 * float(np.median(samples))
+        drawn = drawn + shares[kind] / 100 * np.median(resampled(samples, generator), axis=1)
+    return Interval(value, *bounds(drawn))
+
+
+def _mean_per_frame(batches: BatchSamples) -> Interval:
+    frames = np.array([batches.full, batches.prescan, batches.skip]).sum(axis=0)
+    rows = np.column_stack([batches.seconds, frames])
+    sums = resampled(rows, np.random.default_rng(0)).sum(axis=1)
+    total = rows.sum(axis=0)
+    return Interval(float(total[0] / total[1]), *bounds(sums[:, 0] / sums[:, 1]))
+
+
+def frames_per_second(record: Record) -> Interval | None:
+    """Frames of video per second at the operating point."""
+    per_frame = seconds_per_frame(record)
+    return per_frame and Interval(1 / per_frame.value, 1 / per_frame.high, 1 / per_frame.low)
+
+
+def clips_per_second(record: Record) -> Interval | None:
+    """Clips of the case's length per second at the operating point."""
+    per_second = frames_per_second(record)
+    return per_second and per_second.scaled(1 / record.case.frames)
+
+
+def peak_bytes(record: Record) -> int | None:
+    """Memory that the system took at its peak: allocated on the GPU, else resident growth of its fresh process."""
+    memory = record.memory
+    if memory is None:
+        return None
+    if memory.cuda_allocated_bytes is not None:
+        return memory.cuda_allocated_bytes
+    return memory.peak_bytes - memory.start_bytes
+
+
+def overhead(timing: Timing) -> float:
+    """Time of the measured phase that no sample holds, as a part of the phase: what the harness itself took."""
+    total = sum(map(sum, samples_by_kind(timing).values()))
+    return 1 - total / timing.phase_seconds if timing.phase_seconds else 0.0
+
+
+def warnings(record: Record) -> list[str]:
+    """What is wrong with a record's times, in words."""
+    from bench.measuring.machine import disturbances
+
+    timing = record.timing
+    if timing is None:
+        return []
+    found = [] if timing.steady else ["times were still falling when the warm-up ended"]
+    for kind, seconds in material(samples_by_kind(timing)).items():
+        name = NAMES[kind]
+        width = widest({kind: seconds})
+        if width == float("inf"):
+            found.append(f"only {len(seconds)} {name}, {samples_needed(50)} are needed for a median: raise --budget")
+        elif width > record.settings.width:
+            found.append(f"median of {name} known to ±{width:.1%}, ±{record.settings.width:.1%} wanted: raise --budget")
+        if change := drift(seconds):
+            found.append(f"{name} drifted by {change:+.0%} while measuring")
+        if clusters := modes(seconds):
+            found.append(f"{name} are bimodal: {clusters[0] * 1e3:.3g} ms and {clusters[1] * 1e3:.3g} ms")
+    return found + disturbances(timing.activity)

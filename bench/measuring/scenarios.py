@@ -1,0 +1,173 @@
+"""The scenarios, as MLPerf names them: single-stream, frame after frame, and offline, batches of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+from adaptive_models.policies import AlwaysFull
+from adaptive_models.system import AdaptiveSystem
+from bench.measuring.clock import Clock, repeat_until, warm_up
+from bench.measuring.machine import Watch
+from bench.measuring.metrics import DECISIONS, widest
+from bench.measuring.subject import Subject
+from bench.records.measurement import BatchSamples, FrameSamples, Settings, Timing
+
+STAGES = ("scan", "decide", "hallucinate", "look", "classify")
+
+STAGE_FRAMES = 3
+"""Full frames of the pass in which stages are timed, beside the first of the video, which is not decided about."""
+
+Tell = Callable[[str, "dict[str, list[float]]"], None]
+"""Is told the name of the phase, and the samples so far by kind, after every step."""
+
+
+class Scenario(Protocol):
+    """A way of running a subject, step by step.
+
+    Attributes:
+        kinds: seconds so far, by decision or of "batch".
+    """
+
+    kinds: dict[str, list[float]]
+
+    def warm_up(self) -> float:
+        """Run a step with every frame full, and return its seconds."""
+        ...
+
+    def step(self) -> None:
+        """Run a step and keep its sample."""
+        ...
+
+    @property
+    def samples(self) -> FrameSamples | BatchSamples:
+        """All so far."""
+        ...
+
+
+class SingleStream:
+    """Frames arrive one after another; a step is a frame, or the call that stands for several."""
+
+    def __init__(self, subject: Subject, clock: Clock) -> None:
+        self._clock = clock
+        self._full = partial(next, subject.stream(AlwaysFull()))
+        self._next = partial(next, subject.stream())
+        self.samples = FrameSamples([], [], [], [])
+        self.kinds: dict[str, list[float]] = {}
+
+    def warm_up(self) -> float:
+        """A full frame."""
+        return self._clock.time(self._full)[0]
+
+    def step(self) -> None:
+        """The next frame, as the policy decides."""
+        seconds, frame = self._clock.time(self._next)
+        self.samples.video.append(frame.video)
+        self.samples.t.append(frame.t)
+        self.samples.decision.append(frame.decision)
+        self.samples.seconds.append(seconds)
+        self.kinds.setdefault(frame.decision, []).append(seconds)
+
+
+class Offline:
+    """All clips are there; a step is a batch of them."""
+
+    def __init__(self, subject: Subject, clock: Clock, batch: int) -> None:
+        self._subject, self._clock, self._batch = subject, clock, batch
+        self.samples = BatchSamples([], [], [], [], [])
+        self.kinds = {"batch": self.samples.seconds}
+
+    def warm_up(self) -> float:
+        """A batch of clips whose frames are all full."""
+        return self._clock.time(partial(self._subject.batch, 0, self._batch, AlwaysFull()))[0]
+
+    def step(self) -> None:
+        """The next clips, as the policy decides."""
+        first = len(self.samples.seconds) * self._batch
+        seconds, frames = self._clock.time(partial(self._subject.batch, first, self._batch))
+        decisions: list[str] = [frame.decision for frame in frames]
+        self.samples.first_video.append(first)
+        for name in DECISIONS:
+            getattr(self.samples, name).append(decisions.count(name))
+        self.samples.seconds.append(seconds)
+
+
+def measure_times(subject: Subject, batch: int | None, settings: Settings, decode: list[float], tell: Tell) -> Timing:
+    """Warm up, measure until the medians are known well enough, and time the stages.
+
+    Args:
+        subject: what is measured.
+        batch: clips at once, or None for single-stream.
+        settings: width of the intervals and budgets.
+        decode: seconds of decoding, which go into the record.
+        tell: for progress.
+    """
+    clock = Clock(subject.device)
+    scenario: Scenario = SingleStream(subject, clock) if batch is None else Offline(subject, clock, batch)
+    warm: dict[str, list[float]] = {"warm-up": []}
+
+    def warm_step() -> float:
+        warm["warm-up"].append(scenario.warm_up())
+        tell("warm-up", warm)
+        return warm["warm-up"][-1]
+
+    warmed = warm_up(warm_step, settings.warmup)
+    watch = Watch(subject.device)
+
+    def step() -> None:
+        scenario.step()
+        watch.look()
+        tell("timing", scenario.kinds)
+
+    phase_seconds = repeat_until(step, lambda: widest(scenario.kinds) <= settings.width, settings.budget)
+    activity = watch.activity()
+    samples = scenario.samples
+    tell("stages", scenario.kinds)
+    return Timing(
+        clock=clock.name,
+        warmup_seconds=warmed.seconds,
+        steady=warmed.steady,
+        phase_seconds=phase_seconds,
+        frames=samples if isinstance(samples, FrameSamples) else None,
+        batches=samples if isinstance(samples, BatchSamples) else None,
+        stage_seconds=_stage_times(subject, clock) if batch is None else {},
+        decode_seconds=decode,
+        activity=activity,
+    )
+
+
+def _stage_times(subject: Subject, clock: Clock) -> dict[str, list[float]]:
+    """Seconds of each stage of full frames of an adaptive system; nothing for others, whose only stage is the call."""
+    if not isinstance(subject.model, AdaptiveSystem):
+        return {}
+    with timed_stages(subject.model, clock) as seconds:
+        frames = subject.stream(AlwaysFull())
+        for _ in range(1 + STAGE_FRAMES):
+            next(frames)
+    return {stage: times[-STAGE_FRAMES:] for stage, times in seconds.items() if times}
+
+
+@contextmanager
+def timed_stages(model: AdaptiveSystem, clock: Clock) -> Iterator[dict[str, list[float]]]:
+    """While it lasts, the stages of a system add their seconds to the lists that it yields."""
+    seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
+
+    def timed(stage: str) -> Callable[..., Any]:
+        method = getattr(model, stage)
+
+        def run(*args: Any) -> Any:
+            elapsed, result = clock.time(partial(method, *args))
+            seconds[stage].append(elapsed)
+            return result
+
+        return run
+
+    replacements = {stage: timed(stage) for stage in STAGES}
+    vars(model).update(replacements)
+    try:
+        yield seconds
+    finally:
+        for stage in replacements:
+            del vars(model)[stage]

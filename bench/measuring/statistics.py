@@ -1,0 +1,131 @@
+"""Percentiles, intervals and warnings of samples that depend on their neighbours, as times of a computer do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binom, gaussian_kde, kendalltau
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""Maps samples (..., n) to values (...)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """As a part of the estimate."""
+        return (self.high - self.low) / 2 / abs(self.value) if self.value else float("inf")
+
+    def scaled(self, factor: float) -> Interval:
+        """In other units; a negative factor is not meant."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
+
+
+def percentile(q: float) -> Statistic:
+    """The statistic of that percentile, 0 to 100."""
+    return lambda samples: np.percentile(samples, q, axis=-1)
+
+
+def resampled(samples: np.ndarray, generator: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """Resamples (resamples, n, ...) of samples (n, ...) in circular blocks, so that what depends on neighbours stays.
+
+    Blocks are of length n^(1/3), the rate at which the block bootstrap errs least (Politis and Romano, 1992).
+    """
+    n = len(samples)
+    length = max(1, round(n ** (1 / 3)))
+    starts = generator.integers(0, n, size=(resamples, -(-n // length), 1))
+    positions = (starts + np.arange(length)).reshape(resamples, -1)[:, :n] % n
+    return samples[positions]
+
+
+def interval(samples: Sequence[float], statistic: Statistic, seed: int = 0) -> Interval:
+    """A statistic of samples in the order in which they were taken, with its block-bootstrap interval.
+
+    Raises:
+        ValueError: no samples.
+    """
+    values = np.asarray(samples, dtype=float)
+    if not len(values):
+        raise ValueError("no samples: an interval needs some")
+    drawn = statistic(resampled(values, np.random.default_rng(seed)))
+    return Interval(float(statistic(values)), *bounds(drawn))
+
+
+def bounds(drawn: np.ndarray) -> tuple[float, float]:
+    """Between which 95 % of resampled statistics lie."""
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def samples_needed(q: float, confidence: float = 0.99) -> int:
+    """How many samples make a percentile credible: with one beyond it allowed, chance is ruled out with 99 %.
+
+    It gives the numbers of MLPerf's early stopping: 11 for p50, 64 for p90, 130 for p95, 662 for p99.
+    """
+    n = 2
+    while binom.cdf(1, n, 1 - q / 100) > 1 - confidence:
+        n += 1
+    return n
+
+
+def drift(samples: Sequence[float]) -> float | None:
+    """How much later samples differ from earlier ones, as a part of them; None if they do not.
+
+    The medians of the first and last third must differ by 2 % or more, and Kendall's rank correlation with time rule
+    out chance (p < 0.001).
+    """
+    values = np.asarray(samples, dtype=float)
+    if len(values) < 12:
+        return None
+    third = len(values) // 3
+    change = float(np.median(values[-third:]) / np.median(values[:third])) - 1
+    means = np.array([block.mean() for block in np.array_split(values, min(len(values), 60))])
+    trend = kendalltau(np.arange(len(means)), means)
+    return change if abs(change) >= 0.02 and trend.pvalue < 0.001 else None
+
+
+def modes(samples: Sequence[float]) -> tuple[float, float] | None:
+    """The two times that samples cluster round, if they do: a deep valley in their density, a tenth on either side."""
+    values = np.asarray(samples, dtype=float)
+    if len(values) < 20 or np.ptp(values) <= 0.05 * np.median(values):
+        return None
+    logs = np.log(np.clip(values, *np.percentile(values, [1, 99])))
+    if np.ptp(logs) == 0:
+        return None
+    grid = np.linspace(logs.min(), logs.max(), 200)
+    # Silverman's rule on the smaller of the two spreads, or two far clusters would be smoothed into one.
+    spread = min(logs.std(), np.subtract(*np.percentile(logs, [75, 25])) / 1.34) or logs.std()
+    density = gaussian_kde(logs, bw_method=0.9 * spread * len(logs) ** -0.2 / logs.std())(grid)
+    best = None
+    for valley in range(1, len(grid) - 1):
+        left, right = int(density[:valley].argmax()), valley + int(density[valley:].argmax())
+        depth = density[valley] / min(density[left], density[right])
+        sides = (logs < grid[valley]).mean()
+        if 0.1 <= sides <= 0.9 and depth < 0.5 and (best is None or depth < best[0]):
+            best = depth, float(np.exp(grid[left])), float(np.exp(grid[right]))
+    return None if best is None else best[1:]
+
+
+def is_steady(times: Sequence[float], tolerance: float = 0.03) -> bool:
+    """Whether a warm-up is over: its second half is not faster than the first by more than the tolerance.
+
+    The very first time is left out, and of many only the later ones count.
+    """
+    recent = list(times[1:])[-max(4, len(times) // 2) :]
+    if len(recent) < 4:
+        return False
+    half = len(recent) // 2
+    return float(np.median(recent[half:])) >= (1 - tolerance) * float(np.median(recent[:half]))

@@ -1,0 +1,214 @@
+"""A system made ready to be measured: built, on its device, with a real clip's frames in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adaptive_models.data.clips import ClipError, TensorClip, VideoClip
+from adaptive_models.data.demo import write_demo_clip
+from adaptive_models.policies import AlwaysFull, Policy
+from adaptive_models.system import AdaptiveSystem
+from bench.errors import RunError
+from bench.streaming import make_policy
+from bench.systems.costs import build_model
+from bench.systems.registry import System
+
+MOST_CLIPS = 8
+"""Of a folder; more would only fill the memory."""
+
+VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
+
+
+@dataclass
+class Footage:
+    """Frames of videos in memory.
+
+    Attributes:
+        clips: with images, and spectrograms if asked for.
+        decode_seconds: of each frame, decoding and preparing all that was asked for.
+        notes: what was put in place of something missing.
+    """
+
+    clips: list[TensorClip]
+    decode_seconds: list[float]
+    notes: list[str]
+
+
+def load_footage(name: str, frames: int, audio: bool) -> Footage:
+    """Decode a video file, up to eight videos of a folder, or "demo", the built-in clip.
+
+    Raises:
+        RunError: no such file, or one that cannot serve as a clip, or a folder without any.
+    """
+    with TemporaryDirectory() as folder:
+        if name == "demo":
+            paths = [Path(folder, "demo.mp4")]
+            write_demo_clip(paths[0])
+        else:
+            paths = _videos(Path(name))
+        footage = Footage([], [], [])
+        for path in paths[:MOST_CLIPS]:
+            try:
+                with VideoClip(path, frames, audio) as clip:
+                    _decode(clip, audio, footage)
+                    footage.notes += [f"{path.name}: {note}" for note in clip.notes]
+            except ClipError as error:
+                raise RunError(str(error)) from error
+        if len(paths) > MOST_CLIPS:
+            footage.notes.append(f"the first {MOST_CLIPS} of {len(paths)} videos in {Path(name).name} were used")
+        return footage
+
+
+def _videos(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    videos = sorted(each for each in path.iterdir() if each.suffix.lower() in VIDEOS)
+    if not videos:
+        raise RunError(f"{path}: a folder without videos ({', '.join(VIDEOS)})")
+    return videos
+
+
+def _decode(clip: VideoClip, audio: bool, footage: Footage) -> None:
+    images, spectrograms = [], []
+    for t in range(clip.frames):
+        start = perf_counter()
+        images.append(clip.image(t))
+        if audio:
+            spectrograms.append(clip.spectrogram(t))
+        footage.decode_seconds.append(perf_counter() - start)
+    footage.clips.append(TensorClip(torch.stack(images), torch.stack(spectrograms) if audio else None))
+
+
+def wants_audio(system: System) -> bool:
+    """Whether a spectrogram of the clip is among the system's inputs."""
+    return "spectrogram" in system.inputs
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A call that was made: for which video and frame, and what was decided there."""
+
+    video: int
+    t: int
+    decision: Literal["full", "prescan", "skip"]
+
+
+class Subject:
+    """A system that can be run on footage, frame by frame or in batches.
+
+    Args:
+        system: which.
+        footage: its clips; several are taken in turn.
+        policy: name, for an adaptive system.
+        device: where.
+        dtype: of weights and inputs.
+        seed: of the weights, and of inputs that no clip gives.
+
+    Attributes:
+        model: in evaluation mode.
+        notes: what was put in place of something missing.
+        frames: of a clip.
+
+    Raises:
+        RunError: the model cannot be built.
+        UsageError: a policy that it cannot follow.
+    """
+
+    def __init__(
+        self, system: System, footage: Footage, policy: str, device: torch.device, dtype: torch.dtype, seed: int = 0
+    ) -> None:
+        self.system, self.device, self.dtype = system, device, dtype
+        self.notes = list(footage.notes)
+        self.frames = footage.clips[0].frames
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model: nn.Module = build_model(system).to(device, dtype)
+            if system.adaptive:
+                self.policy: Policy = make_policy(policy, system, self.frames)[0]
+                self._clips = [_moved(clip, wants_audio(system), device, dtype) for clip in footage.clips]
+            else:
+                self._calls = [self._inputs_of(clip) for clip in footage.clips]
+
+    def stream(self, policy: Policy | None = None) -> Iterator[Frame]:
+        """Frames of one video after another, without end; each `next` runs one call.
+
+        Args:
+            policy: decides instead of the system's own.
+        """
+        for video in count():
+            if isinstance(self.model, AdaptiveSystem):
+                clip = self._clips[video % len(self._clips)]
+                for result in self.model.stream(clip, policy or self.policy, video):
+                    yield Frame(video, result.t, result.decision)
+            else:
+                calls = self._calls[video % len(self._calls)]
+                for position, call in enumerate(calls):
+                    self._call(call)
+                    yield Frame(video, position * self.system.frames, "full")
+
+    def warm_stream(self) -> Iterator[Frame]:
+        """The same with every frame full."""
+        return self.stream(AlwaysFull())
+
+    def batch(self, first_video: int, size: int, policy: Policy | None = None) -> list[Frame]:
+        """Run a batch of clips side by side; returns what happened to each frame."""
+        videos = range(first_video, first_video + size)
+        if isinstance(self.model, AdaptiveSystem):
+            clips = [self._clips[video % len(self._clips)] for video in videos]
+            results = self.model.run(clips, policy or self.policy, first_video=first_video)
+            return [Frame(frame.video, frame.t, frame.decision) for clip in results for frame in clip.frames]
+        clips_of_calls = [self._calls[video % len(self._calls)] for video in videos]
+        for calls in zip(*clips_of_calls, strict=True):
+            self._call({name: torch.cat([call[name] for call in calls]) for name in calls[0]})
+        return [Frame(video, t, "full") for video in videos for t in range(self.frames)]
+
+    @torch.inference_mode()
+    def _call(self, inputs: dict[str, Tensor]) -> None:
+        if len(inputs) == 1:
+            self.model(*inputs.values())
+        else:
+            self.model(**inputs)
+
+    def _inputs_of(self, clip: TensorClip) -> list[dict[str, Tensor]]:
+        """Inputs of each call of a clip, with batch 1; the last call may repeat the last frame."""
+        calls = []
+        for first in range(0, self.frames, self.system.frames):
+            span = [min(t, self.frames - 1) for t in range(first, first + self.system.frames)]
+            inputs = {name: self._input(name, tuple(shape), clip, span) for name, shape in self.system.inputs.items()}
+            calls.append({name: tensor.to(self.device, self.dtype) for name, tensor in inputs.items()})
+        return calls
+
+    def _input(self, name: str, shape: tuple[int, ...], clip: TensorClip, span: Sequence[int]) -> Tensor:
+        frame = clip.spectrogram if name == "spectrogram" else clip.image
+        values = torch.stack([frame(t) for t in span])
+        fits = shape[:-2] == values.shape[:2] or (len(span) == 1 and shape[:-2] == values.shape[1:2])
+        if not fits:
+            self._note(f"{name} {'x'.join(map(str, shape))} is of random numbers: a clip does not give it")
+            return torch.randn(1, *shape)
+        if values.shape[-2:] != shape[-2:]:
+            self._note(f"{name} is resized to {shape[-1]}x{shape[-2]}")
+            values = F.interpolate(values, size=shape[-2:], mode="bilinear", align_corners=False)
+        return values.reshape(1, *shape)
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def _moved(clip: TensorClip, audio: bool, device: torch.device, dtype: torch.dtype) -> TensorClip:
+    """A clip on a device, so that copying it is no part of a frame's time."""
+
+    def stack(frame: Callable[[int], Tensor]) -> Tensor:
+        return torch.stack([frame(t) for t in range(clip.frames)]).to(device, dtype)
+
+    return TensorClip(stack(clip.image), stack(clip.spectrogram) if audio else None)

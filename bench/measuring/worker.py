@@ -1,0 +1,234 @@
+"""One case, measured in a process of its own: `python -m bench.measuring.worker`, started by a campaign.
+
+It reads a request, one line of JSON, from standard input, tells of its progress in lines of JSON on standard output,
+and writes the record itself, so that a finished case outlives whoever asked for it. When standard input closes, whoever
+asked is gone, and the worker ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import partial
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import IO, TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from bench.errors import in_words
+from bench.records.measurement import (
+    SCHEMA,
+    Case,
+    Counts,
+    Environment,
+    Memory,
+    Record,
+    Settings,
+    StageCount,
+    Status,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.measuring.subject import Footage, Subject
+    from bench.systems.registry import System
+
+TELL_SECONDS = 0.25
+"""Between two messages of progress."""
+
+MEMORY_FRAMES = 2
+"""Full frames whose peak of memory is taken: the first of a video, and one that the temporal sampler decides about."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a campaign asks of a worker.
+
+    Attributes:
+        case: to measure.
+        settings: how thoroughly.
+        clip: path of the clip, or "demo"; the case has its name only.
+        adapters: for the registry.
+        path: of the record.
+    """
+
+    case: Case
+    settings: Settings
+    clip: str
+    adapters: list[str]
+    path: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a worker says.
+
+    Attributes:
+        phase: what it is doing.
+        samples: taken in this phase.
+        estimate: median seconds of the kind of sample that takes most of the time.
+        environment: once, as soon as it is known.
+        error: why it gives up.
+    """
+
+    phase: str
+    samples: int = 0
+    estimate: float | None = None
+    environment: Environment | None = None
+    error: str = ""
+
+
+def main() -> None:
+    """Serve one request."""
+    line = sys.stdin.readline()
+    threading.Thread(target=_end_with_asker, daemon=True).start()
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)  # what a model prints is no message
+        tell = partial(_send, answers)
+        try:
+            request = TypeAdapter(Request).validate_json(line)
+            record = measure(request, tell)
+            write_record(record, Path(request.path))
+        except Exception as error:
+            tell(Message("failed", error=in_words(error)))
+            sys.stdout.flush()
+            os._exit(1)  # whatever threads a model has left behind
+
+
+def _end_with_asker() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _send(answers: IO[str], message: Message) -> None:
+    answers.write(json.dumps(asdict(message)) + "\n")
+    answers.flush()
+
+
+def measure(request: Request, tell: Callable[[Message], None]) -> Record:
+    """Measure a case in this process: memory first, then times, then energy, each in a pass of its own.
+
+    Raises:
+        RunError, UsageError: the system cannot be built, or cannot be run on the clip.
+    """
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    import torch
+
+    from bench.measuring.energy import measure_energy
+    from bench.measuring.machine import environment
+    from bench.measuring.peak import measure_peak
+    from bench.measuring.scenarios import measure_times
+    from bench.measuring.subject import load_footage, wants_audio
+    from bench.systems.builtin import registry
+
+    case, settings = request.case, request.settings
+    torch.set_num_threads(case.threads)
+    device, dtype = torch.device(case.device), getattr(torch, case.dtype)
+    surroundings = environment(device)
+    tell(Message("building", environment=surroundings))
+    system = registry(request.adapters).find(case.system)
+    footage = load_footage(request.clip, case.frames, wants_audio(system))
+    subject, memory = _build(system, footage, case, device, dtype)
+    batch = case.batch if case.scenario == "offline" else None
+    timing = measure_times(subject, batch, settings, footage.decode_seconds, _teller(tell))
+    tell(Message("energy"))
+    energy = measure_energy(_unit_of_energy(subject, batch), settings.energy, device)
+    tell(Message("counting"))
+    peak = measure_peak(device, dtype)
+    counts = _counts(system, case.policy)
+    return Record(
+        SCHEMA, case, settings, Status("ok"), started, surroundings, counts, timing, memory, energy, peak, subject.notes
+    )
+
+
+def _build(
+    system: System, footage: Footage, case: Case, device: torch.device, dtype: torch.dtype
+) -> tuple[Subject, Memory]:
+    """Build the system and run its first full frames, and see how much memory that takes."""
+    from adaptive_models.policies import AlwaysFull
+    from bench.measuring.memory import PeakMemory, resident_bytes
+    from bench.measuring.subject import Subject
+
+    peak = PeakMemory()
+    start = resident_bytes()
+    subject = Subject(system, footage, case.policy, device, dtype, case.seed)
+    built = resident_bytes()
+    if case.scenario == "offline":
+        subject.batch(0, case.batch, AlwaysFull())
+    else:
+        frames = subject.stream(AlwaysFull())
+        for _ in range(MEMORY_FRAMES):
+            next(frames)
+    allocated = reserved = None
+    if device.type == "cuda":
+        import torch
+
+        allocated, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+    return subject, Memory(peak.how, start, built, peak.peak_bytes, allocated, reserved)
+
+
+def _unit_of_energy(subject: Subject, batch: int | None) -> Callable[[], int]:
+    """What is repeated while energy is taken: a clip, or a batch of clips; returns the frames of video in it.
+
+    Where every frame is full, a single call will do.
+    """
+    videos = count(0, batch or 1)
+    if batch is not None:
+        return lambda: len(subject.batch(next(videos), batch))
+    frames = subject.stream()
+    calls = 1 if subject.system.max_skip is None else subject.frames
+
+    def run() -> int:
+        for _ in range(calls):
+            next(frames)
+        return calls * subject.system.frames
+
+    return run
+
+
+def _counts(system: System, policy: str) -> Counts:
+    from bench.systems.costs import count_system
+
+    known = policy in ("published", "always-full")
+    cost = count_system(system, policy=policy if known else "always-full")
+    profile = cost.profile
+    call: dict[str, Any] = {"name": "call", "macs": profile.macs, "flops": profile.flops, "bytes": profile.bytes}
+    stages = profile.stages() if system.adaptive else [call]
+    return Counts(
+        params=profile.params,
+        activations=profile.activations,
+        frames=system.frames,
+        stages=[StageCount(stage["name"], stage["macs"], stage["flops"], stage["bytes"]) for stage in stages],
+        shares=asdict(cost.shares) if cost.shares and known else None,
+        shares_source=cost.shares_source if known else "",
+    )
+
+
+def _teller(tell: Callable[[Message], None]) -> Callable[[str, dict[str, list[float]]], None]:
+    """Tells now and then of the kind of sample that takes most of the time."""
+    last = 0.0
+
+    def told(phase: str, kinds: dict[str, list[float]]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < TELL_SECONDS:
+            return
+        last = now
+        longest = max(kinds.values(), key=sum, default=[])
+        tell(Message(phase, sum(map(len, kinds.values())), median(longest) if longest else None))
+
+    return told
+
+
+if __name__ == "__main__":
+    main()
