@@ -271,6 +271,62 @@ def measure(
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A system, a record, a folder of records, or a working tree.")],
+    b: Annotated[str, typer.Argument(help="Another of the kind.")],
+    live: Annotated[bool, typer.Option("--live", help="Run the systems of two records again, in turns.")] = False,
+    system: Annotated[Optional[str], typer.Option(help="What to run in two working trees.")] = None,  # noqa: UP045
+    seconds: Annotated[float, typer.Option(help="For how long two systems run in turns.")] = 30.0,
+    restarts: Annotated[int, typer.Option(help="Of each of two working trees.")] = 5,
+    device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs.")] = DtypeName.float32,
+    policy: Annotated[str, typer.Option(help="Who decides in systems with a temporal sampler.")] = "published",
+    clip: Annotated[str, typer.Option(help="A video file, a folder of them, or `demo`.")] = "demo",
+    frames: Annotated[Optional[int], typer.Option(help="Frames of a clip; else the workload's.")] = None,  # noqa: UP045
+    threads: Annotated[Optional[int], typer.Option(help="Of torch; else the number of physical cores.")] = None,  # noqa: UP045
+    adapter: Adapter = None,
+    json: Json = False,
+) -> None:
+    """Say which of two is faster, and by how much, or that it cannot be told.
+
+    Two systems run in turns, frame by frame in random order, in one process. Records are compared as they are, with
+    the difference between processes allowed for. Working trees, two revisions of a model or of foveabench, are
+    restarted several times each.
+
+    Examples: foveabench compare epic/s0 epic/s1 ·
+    foveabench compare before.json after.json ·
+    foveabench compare ../main . --system my/net --adapter net.py:my_net
+    """
+    from bench.compare.command import Task, compare_any
+    from bench.display import activity, print_json
+    from bench.views import show_comparisons
+
+    if not seconds > 0:
+        raise UsageError(f"--seconds {seconds:g}: it must be positive")
+    task = Task(live, system, seconds, restarts, device, dtype.value, policy, clip, frames, threads, adapter or [])
+    with activity() as advance:
+        comparisons = compare_any(a, b, task, advance)
+    print_json([asdict(each) for each in comparisons]) if json else show_comparisons(comparisons)
+
+
+@app.command()
+def doctor(
+    device: Annotated[str, typer.Option(help="What is to be measured, as torch names it.")] = "cpu",
+    json: Json = False,
+) -> None:
+    """Say what on this machine will spoil a measurement, what counters it has, and what to do about it.
+
+    Example: foveabench doctor
+    """
+    from bench.display import print_json
+    from bench.doctor import examine, show
+    from bench.streaming import usable_device
+
+    findings = examine(usable_device(device))
+    print_json([asdict(each) for each in findings]) if json else show(findings)
+
+
+@app.command()
 def audit(json: Json = False) -> None:
     """Check the published tables against themselves, with the rounding of every printed digit.
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 PIPE_WIDTH = 160
@@ -93,3 +101,13 @@ def progress(total: int) -> Iterator[Any]:
 
         yield advance
         bar.update(task, completed=total)
+
+
+@contextmanager
+def activity() -> Iterator[Callable[[str], None]]:
+    """A spinner on standard error, if that is a terminal; yields a function that says what is being done."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as spinner:
+        task = spinner.add_task("")
+        yield lambda description: spinner.update(task, description=description)

@@ -14,8 +14,10 @@ from bench.display import console, giga, note, print_table, say
 from bench.published.tables import published_row
 
 if TYPE_CHECKING:
+    from bench.compare.result import Comparison
     from bench.counting.crosschecks import Difference
     from bench.counting.profile import Grouping
+    from bench.measuring.statistics import Interval
     from bench.published.audit import Finding
     from bench.streaming import Stream, StreamedFrame
     from bench.systems.costs import SystemCost
@@ -163,6 +165,36 @@ def show_stream(stream: Stream, figure: Path | None) -> None:
         note(f"note: {text}")
     if figure is not None:
         print(figure)
+
+
+def show_comparisons(comparisons: Sequence[Comparison]) -> None:
+    """Which is faster, B or A."""
+    if len(comparisons) > 1:
+        rows = [[each.a, each.b, _with_interval(each.ratio), each.outcome] for each in comparisons]
+        print_table(["A", "B", "time of B / A [95 %]", "B is"], rows)
+    for each in comparisons if len(comparisons) == 1 else []:
+        say("[bold]{b}[/bold] is [bold]{words}[/bold]", b=each.b, words=_in_words(each))
+        say("time per frame over that of {a}: {ratio}, {how}", a=each.a, ratio=_with_interval(each.ratio), how=each.how)
+        if each.median is not None:
+            say("ratio of the medians: {ratio}", ratio=_with_interval(each.median))
+    for each in comparisons:
+        for warning in each.warnings:
+            note(f"warning: {each.b}: {warning}")
+
+
+def _in_words(comparison: Comparison) -> str:
+    if comparison.outcome in ("faster", "slower"):
+        ratio = comparison.ratio.value
+        factor = max(ratio, 1 / ratio)
+        by = f"{factor:.2f} x" if factor >= 1.5 else f"{factor - 1:.1%}"
+        return f"{comparison.outcome} than {comparison.a}, by {by}"
+    if comparison.outcome == "no difference shown":
+        return f"not shown to differ from {comparison.a}"
+    return f"too noisy to be told from {comparison.a}: run longer, or quiet the machine (foveabench doctor)"
+
+
+def _with_interval(interval: Interval) -> str:
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
 def show_findings(findings: Sequence[Finding]) -> None:

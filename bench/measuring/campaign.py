@@ -141,19 +141,25 @@ class Campaign:
 
 
 class Worker:
-    """A process that measures one case, watched for its time and memory."""
+    """A process that measures one case, watched for its time and memory.
 
-    def __init__(self, request: Request) -> None:
+    Args:
+        request: what it is to measure.
+        tree: folder in which it runs, and from which it imports before anything else; ours if not given.
+    """
+
+    def __init__(self, request: Request, tree: Path | None = None) -> None:
         self._settings = request.settings
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (gone with this object)
         self._oom_kills = _oom_kills()
         threads = str(request.case.threads)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START.format(path=sys.path)],
+            [sys.executable, "-c", _START.format(path=[str(tree.resolve()), *sys.path] if tree else sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            cwd=tree,
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
             start_new_session=True,  # so that Ctrl-C reaches us alone, and its children can be stopped with it
         )

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ THRESHOLD = 0.015
 """Ratios nearer to 1 than this are never called a difference: the bootstrap does not know all of the noise."""
 
 MINIMUM_ROUNDS = 10
+
+F = TypeVar("F", bound=Callable[[], object])
 
 Outcome = Literal["faster", "slower", "no difference shown", "too noisy"]
 
@@ -55,10 +57,7 @@ class Verdict:
 
 
 def interleave(
-    functions: Mapping[str, Callable[[], object]],
-    seconds: float,
-    seed: int = 0,
-    timer: Callable[[Callable[[], object]], float] | None = None,
+    functions: Mapping[str, F], seconds: float, seed: int = 0, timer: Callable[[F], float] | None = None
 ) -> dict[str, list[float]]:
     """Run functions in rounds, each once a round in random order, until the seconds are over.
 
@@ -113,7 +112,49 @@ def judge(baseline: Sequence[float], candidate: Sequence[float], threshold: floa
     pairs = np.column_stack([baseline, candidate])
     drawn = resampled(pairs, np.random.default_rng(0))
     fast, median = (_ratio(pairs, drawn, q) for q in (10, 50))
-    return Verdict(_outcome(fast, threshold), fast, median, len(pairs), threshold)
+    return Verdict(outcome_of(fast, threshold), fast, median, len(pairs), threshold)
+
+
+def judge_mixtures(
+    baseline: Mapping[str, Sequence[float]],
+    candidate: Mapping[str, Sequence[float]],
+    shares: tuple[Mapping[str, float], Mapping[str, float]],
+    threshold: float = THRESHOLD,
+) -> Verdict:
+    """Judge systems whose frames are of several kinds, each at its own shares of them.
+
+    As `judge`, but of percentiles of each kind, weighed by the shares; rounds are no pairs then, for the two may have
+    frames of different kinds in them.
+
+    Args:
+        baseline, candidate: seconds by kind, in the order in which they were taken.
+        shares: of kinds, in per cent, of baseline and of candidate; kinds without samples are passed over.
+        threshold: as in `judge`.
+
+    Raises:
+        ValueError: fewer than ten samples of a side.
+    """
+    rounds = min(sum(map(len, side.values())) for side in (baseline, candidate))
+    if rounds < MINIMUM_ROUNDS:
+        raise ValueError(f"{rounds} samples of one side: a verdict needs {MINIMUM_ROUNDS} or more of both")
+    generator = np.random.default_rng(0)
+    sides = [
+        [
+            (weights.get(kind, 0.0), np.asarray(seconds), resampled(np.asarray(seconds), generator))
+            for kind, seconds in side.items()
+        ]
+        for side, weights in zip((baseline, candidate), shares, strict=True)
+    ]
+
+    def ratio(q: float) -> Interval:
+        (a, drawn_a), (b, drawn_b) = (
+            [np.sum([weight * percentile(q)(each[position]) for weight, *each in side], axis=0) for position in (0, 1)]
+            for side in sides
+        )
+        return Interval(float(b / a), *bounds(drawn_b / drawn_a))
+
+    fast = ratio(10)
+    return Verdict(outcome_of(fast, threshold), fast, ratio(50), rounds, threshold)
 
 
 def _ratio(pairs: np.ndarray, drawn: np.ndarray, q: float) -> Interval:
@@ -125,7 +166,8 @@ def _ratio(pairs: np.ndarray, drawn: np.ndarray, q: float) -> Interval:
     return Interval(float(ratio(pairs)), *bounds(ratio(drawn)))
 
 
-def _outcome(ratio: Interval, threshold: float) -> Outcome:
+def outcome_of(ratio: Interval, threshold: float = THRESHOLD) -> Outcome:
+    """What a ratio of times, candidate over baseline, shows: see `judge`."""
     if ratio.low > 1 and ratio.value > 1 + threshold:
         return "slower"
     if ratio.high < 1 and ratio.value < 1 / (1 + threshold):

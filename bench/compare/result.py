@@ -1,0 +1,30 @@
+"""What a comparison of two systems, records or revisions says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bench.measuring.comparison import Outcome
+from bench.measuring.statistics import Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """B over A: above 1, B is slower.
+
+    Attributes:
+        a, b: what was compared.
+        outcome: of B.
+        ratio: of the times per frame, with its 95 % interval.
+        how: what the ratio is of, and what its interval covers.
+        median: ratio of the medians beside that of the 10th percentiles, where both are known.
+        warnings: what speaks against the comparison.
+    """
+
+    a: str
+    b: str
+    outcome: Outcome
+    ratio: Interval
+    how: str
+    median: Interval | None = None
+    warnings: list[str] = field(default_factory=list)

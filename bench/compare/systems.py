@@ -1,0 +1,94 @@
+"""Two systems that run in turns, in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+
+import torch
+
+from adaptive_models.policies import AlwaysFull
+from bench.compare.result import Comparison
+from bench.measuring.clock import Clock, warm_up
+from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
+from bench.measuring.subject import Subject, load_footage, wants_audio
+from bench.records.measurement import Case
+from bench.systems.costs import operating_point
+from bench.systems.registry import Registry
+
+
+def compare_systems(
+    a: Case, b: Case, registry: Registry, clip: str, seconds: float, advance: Callable[[str], None]
+) -> Comparison:
+    """Run two systems in turns, in random order, in this process; a turn is the next frame of a clip.
+
+    Of an adaptive system, the frames of each decision are weighed by their shares at the policy's operating point.
+
+    Args:
+        a, b: cases of single-stream, on one device and with equally many threads.
+        registry: of their systems.
+        clip: path of the clip, or "demo".
+        seconds: of measuring.
+        advance: told what is being done.
+
+    Raises:
+        RunError, UsageError: a system that cannot be built or run.
+    """
+    torch.set_num_threads(a.threads)
+    clock = Clock(torch.device(a.device))
+    turns = {}
+    for name, case in (("a", a), ("b", b)):
+        advance(f"preparing {case.system}")
+        turns[name] = Turns(_prepare(case, registry, clip), clock)
+        warm_up(turns[name].warm_up, seconds / 5)
+    advance("frames in turns")
+    interleave(turns, seconds, timer=lambda turn: turn())
+    verdict = _judge(turns["a"], turns["b"], (a, b))
+    how = f"10th percentiles of the times of {verdict.rounds} frames of each, in turns"
+    return Comparison(a.system, b.system, verdict.outcome, verdict.fast, how, verdict.median)
+
+
+def _prepare(case: Case, registry: Registry, clip: str) -> Subject:
+    system = registry.find(case.system)
+    footage = load_footage(clip, case.frames, wants_audio(system))
+    return Subject(system, footage, case.policy, torch.device(case.device), getattr(torch, case.dtype), case.seed)
+
+
+class Turns:
+    """A system's frames, one at a time.
+
+    Attributes:
+        subject: the system.
+        kinds: seconds per frame of video so far, by decision.
+    """
+
+    def __init__(self, subject: Subject, clock: Clock) -> None:
+        self.subject, self._clock = subject, clock
+        self._next = partial(next, subject.stream())
+        self._full = partial(next, subject.stream(AlwaysFull()))
+        self.kinds: dict[str, list[float]] = {}
+
+    def warm_up(self) -> float:
+        """Run a full frame; its seconds."""
+        return self._clock.time(self._full)[0]
+
+    def __call__(self) -> float:
+        """Run the next frame; its seconds."""
+        seconds, frame = self._clock.time(self._next)
+        self.kinds.setdefault(frame.decision, []).append(seconds / self.subject.system.frames)
+        return seconds
+
+
+def _judge(a: Turns, b: Turns, cases: tuple[Case, Case]) -> Verdict:
+    if set(a.kinds) | set(b.kinds) == {"full"}:
+        return judge(a.kinds["full"], b.kinds["full"])
+    return judge_mixtures(a.kinds, b.kinds, (_shares(a, cases[0]), _shares(b, cases[1])))
+
+
+def _shares(turns: Turns, case: Case) -> dict[str, float]:
+    """Of decisions at the operating point; those that were executed where no policy's are known."""
+    system = turns.subject.system
+    if system.adaptive and case.policy in ("published", "always-full"):
+        return asdict(operating_point(system, case.policy)[0])
+    return {kind: float(len(seconds)) for kind, seconds in turns.kinds.items()}
