@@ -92,6 +92,10 @@ Adapter = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads annotations when the program runs)
     typer.Option("--adapter", help="A system of your own: module:name or path/to/file.py:name. May be repeated."),
 ]
+Machine = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--machine", help="Whose measurements: a folder in OUT/records; the first by name if not given."),
+]
 Out = Annotated[Path, typer.Option("--out", callback=_writable, help="Folder for the results.")]
 
 
@@ -344,35 +348,42 @@ def audit(json: Json = False) -> None:
 def tables(
     numbers: Annotated[Optional[list[int]], typer.Argument(help="Which, 1 to 5; all if none is named.")] = None,  # noqa: UP045
     out: Out = Path("results"),
+    machine: Machine = None,
     json: Json = False,
 ) -> None:
-    """Rebuild Tables I to V: published, counted, and the difference, as CSV, Markdown and LaTeX.
+    """Rebuild Tables I to V: published, counted, measured and the difference, as CSV, Markdown and LaTeX.
 
     Example: foveabench tables 1 2 --out results
     """
-    from bench.reproduce import ALL_TABLES, make_tables
+    from bench.reproduce import ALL_TABLES, make_tables, records_of
 
-    _show_files(make_tables(out, numbers or ALL_TABLES), json)
+    _show_files(make_tables(out, numbers or ALL_TABLES, records_of(out, machine)), json)
 
 
 @app.command()
 def figures(
-    names: Annotated[Optional[list[str]], typer.Argument(help="fig3, fig13; all if none is named.")] = None,  # noqa: UP045
+    names: Annotated[Optional[list[str]], typer.Argument(help="Which; all if none is named.")] = None,  # noqa: UP045
     out: Out = Path("results"),
+    machine: Machine = None,
     json: Json = False,
 ) -> None:
-    """Redraw Figs. 3 and 13 as PNG, SVG and CSV.
+    """Redraw Figs. 3 and 13, and draw what was measured, as PNG, SVG and CSV.
 
-    Example: foveabench figures fig3
+    fig3, fig13: complexity; speedup: FLOPs saved against time saved; latency: by decision; energy: against top-1;
+    roofline: of each stage.
+
+    Example: foveabench figures fig3 speedup
     """
-    from bench.reproduce import make_figures
+    from bench.reproduce import make_figures, records_of
 
-    _show_files(make_figures(out, names or []), json)
+    _show_files(make_figures(out, names or [], records_of(out, machine)), json)
 
 
 @app.command()
-def reproduce(out: Out = Path("results"), adapter: Adapter = None, json: Json = False) -> None:
+def reproduce(out: Out = Path("results"), machine: Machine = None, adapter: Adapter = None, json: Json = False) -> None:
     """Count every system and rebuild the paper's complexity figures, its tables and the audit.
+
+    Measurements that lie in OUT/records go into the tables, and into figures of their own.
 
     Example: foveabench reproduce --out results
     """
@@ -380,7 +391,7 @@ def reproduce(out: Out = Path("results"), adapter: Adapter = None, json: Json = 
 
     from bench.reproduce import reproduce_all
 
-    _show_files(reproduce_all(out, found), json)
+    _show_files(reproduce_all(out, found, machine), json)
 
 
 def _show_files(paths: list[Path], json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,26 +13,32 @@ from bench.errors import UsageError
 from bench.published.audit import Finding, StageCosts, audit
 from bench.records.counts import Count, count_all, read_counts, write_counts
 from bench.records.files import write_text
+from bench.records.measurement import Record, read_records
 
 if TYPE_CHECKING:
     from bench.systems.registry import System
 
 COUNTS = "counts.json"
+RECORDS = "records"
 ALL_TABLES = (1, 2, 3, 4, 5)
 
 
-def reproduce_all(out: Path, systems: Iterable[System]) -> list[Path]:
+def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = None) -> list[Path]:
     """Everything, into a folder; the same bytes every time.
 
     Args:
-        out: the folder.
+        out: the folder. What was measured there, in "records", goes into the tables and figures.
         systems: to count and to put into the tables; those without a workload, bare backbones, are left out.
+        machine: whose measurements; the first's by name if not given.
 
     Raises:
+        UsageError: no measurements of that machine.
         RunError: the folder cannot be written to, or a system cannot be counted.
     """
+    records = records_of(out, machine)
     counts = make_counts(out, systems)
-    files = [out / COUNTS, *make_figures(out, []), *make_tables(out, ALL_TABLES, counts), *write_audit(out)]
+    files = [out / COUNTS, *make_figures(out, [], records, counts), *make_tables(out, ALL_TABLES, records, counts)]
+    files += [*write_audit(out), *write_pages(out)]
     write_text(out / "README.md", _index(files))
     return [*files, out / "README.md"]
 
@@ -46,46 +52,84 @@ def make_counts(out: Path, systems: Iterable[System]) -> list[Count]:
     return counts
 
 
-def make_tables(out: Path, numbers: Sequence[int], counts: Sequence[Count] | None = None) -> list[Path]:
+def records_of(out: Path, machine: str | None = None) -> list[Record]:
+    """What was measured on a machine, the first by name if none is given; nothing if nothing was measured.
+
+    Raises:
+        UsageError: no measurements of that machine.
+    """
+    machines = sorted(folder.name for folder in (out / RECORDS).glob("*/"))
+    if machine is not None and machine not in machines:
+        known = ", ".join(machines) or "none"
+        raise UsageError(f"no measurements of the machine {machine!r} in {out / RECORDS}: there are {known}")
+    chosen = machine or next(iter(machines), None)
+    return read_records(out / RECORDS / chosen, lambda problem: note(f"warning: {problem}")) if chosen else []
+
+
+def write_pages(out: Path) -> list[Path]:
+    """Write a page of measurements for every machine that has records, beside them."""
+    from bench.reporting.measured import write_measured
+
+    files = []
+    for folder in sorted((out / RECORDS).glob("*/")):
+        files += write_measured(records_of(out, folder.name), folder)
+    return files
+
+
+def make_tables(
+    out: Path, numbers: Sequence[int], records: Sequence[Record] = (), counts: Sequence[Count] | None = None
+) -> list[Path]:
     """Write tables from counts, those of the folder if none are given, which are made if it has none.
+
+    Measured columns come from the records.
 
     Raises:
         UsageError: a table that the paper does not have.
     """
     from bench.reporting.tables import write_table
-    from bench.systems.builtin import registry
 
     for number in numbers:
         if number not in ALL_TABLES:
             raise UsageError(f"no table {number}: the paper's are 1 to 5")
-    if counts is None:
-        counts = read_counts(out / COUNTS) if (out / COUNTS).exists() else make_counts(out, registry())
+    counts = _counts_of(out) if counts is None else counts
     with progress(len(numbers)) as advance:
         files = []
         for number in numbers:
             advance(f"table {number}")
-            files += write_table(number, counts, out)
+            files += write_table(number, counts, out, records)
     return files
 
 
-def make_figures(out: Path, names: Sequence[str]) -> list[Path]:
-    """Draw figures by name, all if none is named.
+def _counts_of(out: Path) -> list[Count]:
+    from bench.systems.builtin import registry
+
+    return read_counts(out / COUNTS) if (out / COUNTS).exists() else make_counts(out, registry())
+
+
+def make_figures(
+    out: Path, names: Sequence[str], records: Sequence[Record] = (), counts: Sequence[Count] | None = None
+) -> list[Path]:
+    """Draw figures by name; if none is named, all for which there are measurements.
 
     Raises:
         UsageError: a figure that there is not.
+        RunError: a named figure lacks the measurements that it shows.
     """
     from bench.reporting.figures import FIGURES
+    from bench.reporting.measured_figures import MEASURED_FIGURES
 
     for name in names:
-        if name not in FIGURES:
-            raise UsageError(f"no figure {name!r}: use {', '.join(FIGURES)}")
-    chosen = names or list(FIGURES)
+        if name not in FIGURES | MEASURED_FIGURES:
+            raise UsageError(f"no figure {name!r}: use {', '.join([*FIGURES, *MEASURED_FIGURES])}")
+    chosen = names or [*FIGURES, *(MEASURED_FIGURES if records else ())]
     with progress(len(chosen)) as advance:
         files: list[Path] = []
         for name in chosen:
             advance(f"drawing {name}")
-            draw: Callable[[Path], list[Path]] = FIGURES[name]
-            files += draw(out)
+            if name in FIGURES:
+                files += FIGURES[name](out)
+            else:
+                files += MEASURED_FIGURES[name](out, records, _counts_of(out) if counts is None else counts)
     return files
 
 

@@ -6,6 +6,7 @@ A counter counts whatever its device does, for other programs too; what it count
 from __future__ import annotations
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -135,8 +136,8 @@ class _Counter:
 
         Two of their own do not stay within a joule of each other.
         """
-        (package, die, _), (others, *_) = self.name.partition("-die-"), other.name.partition("-die-")
-        return bool(die) and package == others and abs(self.value - other.value) < 1e6
+        package, others = self.name.partition("-die-")[0], other.name.partition("-die-")[0]
+        return package == others and abs(self.value - other.value) < 1e6
 
 
 class RaplMeter(Meter):
@@ -263,7 +264,7 @@ class EstimatedMeter(Meter):
     """
 
     label = "estimated:tdp"
-    least_seconds = 1.0
+    least_seconds = 2.0
     tells_idle = False
 
     def __init__(self, reason: str) -> None:
@@ -309,7 +310,7 @@ class EstimatedMeter(Meter):
         """Stop the tracker and its threads; energy of processor and memory."""
         with _faults_of("codecarbon"):
             data = self._tracker.stop_task()
-            self._tracker.stop()
+            self._tracker.stop()  # a timer of its that went off in between
             return data.cpu_energy * JOULES_PER_KWH, data.ram_energy * JOULES_PER_KWH
 
 
@@ -333,13 +334,10 @@ def _tracker(watts: float) -> Any:
         gpu_ids=[],
         country_iso_code="USA",  # must be told, for emissions, which are of no use here
         force_carbon_intensity_g_co2e_kwh=0.0,
-        cloud_provider=None,
         allow_multiple_runs=True,  # without a lock file
         output_methods=[],
-        output_handlers=[],
         emissions_endpoint=None,
-        output_dir="/",  # must exist; nothing is written
-        measure_power_secs=15.0,
+        output_dir=os.devnull,  # must exist; nothing is written
         log_level="critical",
     )
 
