@@ -68,7 +68,7 @@ def records_of(out: Path, machine: str | None = None) -> list[Record]:
 
 def write_pages(out: Path) -> list[Path]:
     """Write a page of measurements for every machine that has records, beside them."""
-    from bench.reporting.measured import write_measured
+    from bench.reporting.measured_page import write_measured
 
     files = []
     for folder in sorted((out / RECORDS).glob("*/")):

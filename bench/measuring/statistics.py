@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.stats import binom, gaussian_kde, kendalltau
@@ -70,6 +71,7 @@ def bounds(drawn: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+@cache
 def samples_needed(q: float, confidence: float = 0.99) -> int:
     """How many samples make a percentile credible: with one beyond it allowed, chance is ruled out with 99 %.
 

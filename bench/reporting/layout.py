@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -62,6 +64,21 @@ _HEADINGS = {
     "note": Heading("", "Note"),
 }
 
+_MEASURED_WORDS = {
+    "system": "System",
+    "model": "Model",
+    "ms_per_frame_measured": "ms per frame",
+    "clips_per_s_measured": "clips per s",
+    "joules_per_frame_measured": "J per frame, measured",
+    "joules_per_frame_estimated": "J per frame, estimated",
+    "peak_mb_measured": "peak MB",
+    "speed_up_counted": "speed-up counted",
+    "speed_up_measured": "speed-up measured",
+    "speed_up_realised": "realised",
+    "note_measured": "Note",
+}
+"""Of columns of a setup, or of none; bounds of intervals are shown with their estimate."""
+
 _SHORT = {
     "published": "publ.",
     "difference": "diff.",
@@ -72,15 +89,25 @@ _SHORT = {
     "Reproduced": "Repr.",
     "top-1, published": "top-1, publ.",
     "speed-up, published": "speed-up, publ.",
+    "J per frame, measured": "J, measured",
+    "J per frame, estimated": "J, estimated",
 }
 """Words of headings where there is little room."""
 
-_LATEX = r"""%% Needs \usepackage{booktabs,graphicx,rotating}.
+_ESCAPES = {ord(sign): rf"\{sign}" for sign in "{}$&%#_"} | {
+    ord("\\"): r"\textbackslash{}",
+    ord("^"): r"\textasciicircum{}",
+    ord("~"): r"\textasciitilde{}",
+}
+
+_NEEDS = r"% Needs \usepackage{booktabs,graphicx,rotating}."
+
+_LATEX = r"""
 \begin{sidewaystable*}
 \centering
 \setlength{\tabcolsep}{3pt}
 \caption{%s}
-\label{tab:reproduced-%d}
+\label{tab:%s}
 \resizebox{\linewidth}{!}{%%
 %s}
 \par\medskip\scriptsize\raggedright
@@ -91,13 +118,21 @@ _LATEX = r"""%% Needs \usepackage{booktabs,graphicx,rotating}.
 
 def to_markdown(frame: pd.DataFrame, number: int) -> str:
     """A table of `bench.reporting.tables` as a Markdown page, with its explanations."""
-    shown = _shown(frame, number)
+    title = f"Table {NUMERALS[number]}: {TITLES[number]}, published and counted"
+    return f"# {title}\n\n{markdown_table(_shown(frame, number))}\n\n{bullets(NOTES[number])}\n"
+
+
+def measured_to_markdown(frame: pd.DataFrame, notes: Sequence[str]) -> str:
+    """The measured columns of a table as a section of its page, with their explanations."""
+    return f"\n## Measured\n\n{markdown_table(_shown_measured(frame))}\n\n{bullets(notes)}\n"
+
+
+def markdown_table(shown: pd.DataFrame) -> str:
+    """Texts under groups and words of their own as a Markdown table; columns without a group are words, not numbers."""
     alignment = ["right" if group else "left" for group in shown.columns.get_level_values(0)]
-    shown.columns = pd.Index([": ".join(filter(None, heading)) for heading in shown.columns])
     shown = shown.map(lambda text: text.replace("|", r"\|"))
-    table = shown.to_markdown(index=False, disable_numparse=True, colalign=alignment)
-    notes = "\n".join(f"- {note}" for note in NOTES[number])
-    return f"# Table {NUMERALS[number]}: {TITLES[number]}, published and counted\n\n{table}\n\n{notes}\n"
+    shown.columns = pd.Index([": ".join(filter(None, heading)) for heading in shown.columns])
+    return shown.to_markdown(index=False, disable_numparse=True, colalign=alignment)
 
 
 def to_latex(frame: pd.DataFrame, number: int) -> str:
@@ -107,19 +142,66 @@ def to_latex(frame: pd.DataFrame, number: int) -> str:
     """
     notes = list(NOTES[number])
     if "note" in frame:
-        letters = {note: chr(ord("a") + index) for index, note in enumerate(filter(None, frame["note"].unique()))}
-        marks = frame["note"].map(lambda note: f" [{letters[note]}]" if note else "")
+        marks, letters = _letters(frame["note"])
         frame = frame.assign(model=frame["model"] + marks).drop(columns=["system", "note"])
-        notes += [f"{letter}: {note}." for note, letter in letters.items()]
-    shown = _shown(frame, number).rename(columns=_SHORT, level=1)
+        notes += letters
+    title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}, published and counted"
+    return _NEEDS + _LATEX % (title, f"reproduced-{number}", *_latex_body(_shown(frame, number), notes))
+
+
+def measured_to_latex(frame: pd.DataFrame, number: int, notes: Sequence[str]) -> str:
+    """The measured columns of a table as a float of their own, with their explanations."""
+    marks, letters = _letters(frame["", "note_measured"])
+    frame = frame.drop(columns=[("", "system"), ("", "note_measured")])
+    frame["", "model"] += marks
+    title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}, measured"
+    return _LATEX % (title, f"measured-{number}", *_latex_body(_shown_measured(frame), [*notes, *letters]))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, never as a power of ten; empty for NaN."""
+    return "" if pd.isna(value) else f"{value:.{_decimals(value, digits)}f}"
+
+
+def with_bounds(value: float, low: float, high: float) -> str:
+    """An estimate and its interval, as in "71.2 [70.9, 71.6]"; empty for NaN.
+
+    Two digits of the interval's width are shown, but not more than four of the estimate.
+    """
+    if pd.isna(value):
+        return ""
+    decimals = _decimals(value, 4)
+    if high > low:
+        decimals = min(decimals, _decimals((high - low) / 2, 2))
+    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def _decimals(value: float, digits: int) -> int:
+    return max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else digits
+
+
+def bullets(notes: Sequence[str]) -> str:
+    """A list in Markdown."""
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def _letters(notes: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Marks for rows with notes, and the notes with their letters."""
+    letters = {note: chr(ord("a") + index) for index, note in enumerate(filter(None, notes.unique()))}
+    marks = notes.map(lambda note: f" [{letters[note]}]" if note else "")
+    return marks, [f"{letter}: {note}." for note, letter in letters.items()]
+
+
+def _latex_body(shown: pd.DataFrame, notes: Sequence[str]) -> tuple[str, str]:
+    """The tabular, and the paragraphs under it."""
+    shown = shown.rename(columns=_SHORT, level=1)
     styler = shown.style.hide(axis="index").format(_as_math, escape="latex")
     styler = styler.format_index(_as_math, escape="latex", axis="columns")
     alignment = "".join("r" if group else "l" for group in shown.columns.get_level_values(0))
     lines = styler.to_latex(hrules=True, multicol_align="c", column_format=alignment).splitlines()
     lines.insert(lines.index(r"\toprule") + 2, _rules_under_groups(shown.columns))
-    title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}, published and counted"
-    paragraphs = "\n\n".join(_as_math(note.replace("_", r"\_").replace("%", r"\%")) for note in notes)
-    return _LATEX % (title, number, "\n".join(lines), paragraphs)
+    paragraphs = "\n\n".join(_as_math(note.translate(_ESCAPES)) for note in notes)
+    return "\n".join(lines), paragraphs
 
 
 def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -131,6 +213,24 @@ def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:
         (group, words): [_text(value, form) for value in frame[column]]
         for column, (group, words, form) in columns.items()
     }
+    return pd.DataFrame(texts)
+
+
+def _shown_measured(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same of measured columns, each under its setup."""
+    texts = {}
+    for setup, column in frame.columns.to_flat_index():
+        name, _, kind = column.rpartition("_")
+        bounds = [(setup, f"{name}_{side}_{kind}") for side in ("low", "high")]
+        if column not in _MEASURED_WORDS:
+            continue
+        if not setup:
+            shown = list(frame[setup, column])
+        elif bounds[0] in frame:
+            shown = list(map(with_bounds, frame[setup, column], *(frame[bound] for bound in bounds)))
+        else:
+            shown = list(map(significant, frame[setup, column]))
+        texts[setup.replace("_", " "), _MEASURED_WORDS[column]] = shown
     return pd.DataFrame(texts)
 
 
@@ -157,7 +257,7 @@ def _text(value: Any, form: str) -> str:
     return format(rounded, form) if rounded else format(0.0, form.lstrip("+"))
 
 
-def _as_math(text: str) -> str:
+def _as_math(text: Any) -> str:
     """Samplers, differences and letters of notes in escaped text."""
     text = re.sub(r"\b([ST])\\_(\w)", r"$\1_\2$", text)
     text = re.sub(r"^[+-][\d.]+$", r"$\g<0>$", text)

@@ -3,6 +3,10 @@
 The last word of a column's name is the kind of value: *published* columns hold the printed digits as text, *counted*
 ones our own counts; *recomputed* ones divide a count by what is published or by another count; *assumed* shares of
 frames are not published; a *difference* is ours less the published. What is not printed or not counted stays empty.
+
+With records there are columns by setup, whose name is the first word: *measured* ones, among them the bounds of 95 %
+intervals; *estimated* ones, never in one column with measured ones; *counted* speed-ups, by the operations that were
+executed, and *realised* ones, the measured over the counted.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +22,10 @@ from bench.published.audit import audit
 from bench.published.tables import FRAMES, QUOTED, VALIDATION_CLIPS, exactly, load_table, read_table
 from bench.records.counts import Count
 from bench.records.files import write_text
-from bench.reporting.layout import to_latex, to_markdown
+from bench.records.measurement import Record
+from bench.reporting.explanations import explain_measured
+from bench.reporting.layout import measured_to_latex, measured_to_markdown, to_latex, to_markdown
+from bench.reporting.measured import operating_points, published_points, spatial_sampler
 
 AVERAGE_TOLERANCE, TOTAL_TOLERANCE = 0.01, 0.02
 """GFLOPs per frame and TFLOPs that the rounding of the printed shares explains."""
@@ -28,25 +36,58 @@ _TEMPORAL = (2, 5)
 _ACCURACIES = ("top1", "top5", "verb_top1", "verb_top5", "noun_top1", "noun_top5")
 
 
-def table(number: int, counts: Iterable[Count]) -> pd.DataFrame:
-    """One of the paper's tables, with our counts beside the published values.
+def table(number: int, counts: Iterable[Count], records: Iterable[Record] = ()) -> pd.DataFrame:
+    """One of the paper's tables, with our counts and measurements beside the published values.
 
     Args:
-        number: 1 to 5; Table III is derived from Table II.
+        number: 1 to 5; Table III is derived from Table II, and has nothing measured.
         counts: of any systems. Those that belong here but are not printed in the paper come after the printed rows.
+        records: of any systems; single-stream ones at the published operating points are taken.
 
     Returns:
         A row per system, or per cell of Table III. GFLOPs are per frame, MACs in 1e9, parameters in 1e6, numbers to 9
         decimals. `reproduces` is "yes" where a count rounds to the published digits, or in Tables II and V is within
         the tolerances; "circular" where the shares of frames come from the very total; "average" where the published
         total contradicts the published average, and only the latter is reproduced; else "no"; and empty where there is
-        nothing to compare.
+        nothing to compare. Columns of measurements begin with the device, as in `cpu_ms_per_frame_measured`.
 
     Raises:
         ValueError: another number.
     """
+    frame = _counted_table(number, counts)
+    return _joined(frame, _measured_columns(frame, _points(number, frame, records)))
+
+
+def write_table(number: int, counts: Sequence[Count], out: Path, records: Sequence[Record] = ()) -> list[Path]:
+    """Write a table as tableN.csv, with all digits, and as tableN.md and tableN.tex, with explanations.
+
+    Measured columns are a second table in the latter two.
+
+    Raises:
+        RunError: the folder cannot be written to.
+        ValueError: no number from 1 to 5.
+    """
+    frame = _counted_table(number, counts)
+    points = _points(number, frame, records)
+    columns = _measured_columns(frame, points)
+    texts = {
+        "csv": _joined(frame, columns).to_csv(index=False, lineterminator="\n"),
+        "md": to_markdown(frame, number),
+        "tex": to_latex(frame, number),
+    }
+    if points:
+        notes = explain_measured(points)
+        columns = columns[frame["system"].isin([each.case.system for group in points.values() for each in group])]
+        texts["md"] += measured_to_markdown(columns, notes)
+        texts["tex"] += measured_to_latex(columns, number, notes)
+    for suffix, text in texts.items():
+        write_text(out / f"table{number}.{suffix}", text)
+    return [out / f"table{number}.{suffix}" for suffix in texts]
+
+
+def _counted_table(number: int, counts: Iterable[Count]) -> pd.DataFrame:
     if number == 3:
-        return _accuracy_and_speed_up(table(2, counts))
+        return _accuracy_and_speed_up(_counted_table(2, counts))
     printed, counted = _aligned(number, list(counts))
     frame = _temporal(number, printed, counted) if number in _TEMPORAL else _spatial(printed, counted)
     frame["reproduces"] = list(_reproduces(number, frame))
@@ -54,22 +95,58 @@ def table(number: int, counts: Iterable[Count]) -> pd.DataFrame:
     return frame.round(9).reset_index(names="system")
 
 
-def write_table(number: int, counts: Sequence[Count], out: Path) -> list[Path]:
-    """Write a table as tableN.csv, with all digits, and as tableN.md and tableN.tex, with explanations.
+def _points(number: int, frame: pd.DataFrame, records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records of a table's systems, and of those that speed-ups are over, by setup."""
+    systems = set() if number == 3 else set(frame["system"])
+    wanted = systems | {spatial_sampler(system) for system in systems}
+    points = published_points(record for record in records if record.case.system in wanted)
+    return {name: group for name, group in points.items() if any(each.case.system in systems for each in group)}
 
-    Raises:
-        RunError: the folder cannot be written to.
-        ValueError: no number from 1 to 5.
-    """
-    frame = table(number, counts)
-    texts = {
-        "csv": frame.to_csv(index=False, lineterminator="\n"),
-        "md": to_markdown(frame, number),
-        "tex": to_latex(frame, number),
+
+def _measured_columns(frame: pd.DataFrame, points: dict[str, list[Record]]) -> pd.DataFrame:
+    """What records say about the systems of a table, under (setup, column), and a note under no setup."""
+    columns: dict[tuple[str, str], Any] = {("", name): list(frame[name]) for name in ("system", "model") if points}
+    for setup, records in points.items():
+        rows = operating_points(records).drop_duplicates("system").set_index("system").reindex(frame["system"])
+        for name, values in _columns_of_setup(rows).items():
+            if values.notna().any():
+                columns[setup, name] = list(values.round(9))
+    if points:
+        columns["", "note_measured"] = [_measured_note(system, points) for system in frame["system"]]
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def _columns_of_setup(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    labels = rows["energy_label"].astype(str)
+    return {
+        **{f"ms_per_frame{bound}_measured": rows[f"ms_per_frame{bound}"] for bound in ("", "_low", "_high")},
+        "clips_per_s_measured": rows["clips_per_second"],
+        **{
+            f"joules_per_frame_{kind}": rows["joules_per_frame"].where(labels.str.startswith(f"{kind}:"))
+            for kind in ("measured", "estimated")
+        },
+        "peak_mb_measured": rows["peak_mb"],
+        "speed_up_counted": rows["flop_speed_up"],
+        **{f"speed_up{bound}_measured": rows[f"speed_up{bound}"] for bound in ("", "_low", "_high")},
+        "speed_up_realised": rows["realised"],
     }
-    for suffix, text in texts.items():
-        write_text(out / f"table{number}.{suffix}", text)
-    return [out / f"table{number}.{suffix}" for suffix in texts]
+
+
+def _measured_note(system: str, points: dict[str, list[Record]]) -> str:
+    """Why there are no figures."""
+    failed = {
+        f"{setup}: {record.status.state}" + (f", {record.status.cause}" if record.status.cause else "")
+        for setup, records in points.items()
+        for record in records
+        if record.case.system == system and record.status.state != "ok"
+    }
+    return "; ".join(sorted(failed))
+
+
+def _joined(frame: pd.DataFrame, columns: pd.DataFrame) -> pd.DataFrame:
+    """Measured columns after the others, under names of their own."""
+    flat = columns.set_axis(["_".join(filter(None, name)) for name in columns.columns], axis="columns")
+    return frame.join(flat.drop(columns=["system", "model"], errors="ignore"))
 
 
 def _aligned(number: int, counts: list[Count]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 from bench.errors import RunError
 from bench.published.tables import QUOTED, read_table
 from bench.records.counts import Count, Stages, count_one, write_counts
+from bench.records.measurement import Energy, Record, Status
 from bench.reporting.tables import table, write_table
 from bench.systems.accounting import published_spatial, published_stages
 from bench.systems.builtin import registry
@@ -344,9 +345,9 @@ def test_latex_marks_notes_with_letters(counts: Sequence[Count], tmp_path: Path)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_latex_compiles(counts: Sequence[Count], tmp_path: Path) -> None:
+def test_latex_compiles(counts: Sequence[Count], records: Sequence[Record], tmp_path: Path) -> None:
     for number in NUMBERS:
-        write_table(number, [*counts, own(r"A&B_50% #1 $y ~^\z{")], tmp_path)
+        write_table(number, [*counts, own(r"A&B_50% #1 $y ~^\z{")], tmp_path, records)
     inputs = "".join(rf"\input{{table{number}}}" for number in NUMBERS)
     document = r"\documentclass{article}\usepackage{booktabs,graphicx,rotating}\begin{document}%s\end{document}"
     (tmp_path / "all.tex").write_text(document % inputs)
@@ -354,7 +355,115 @@ def test_latex_compiles(counts: Sequence[Count], tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
     assert "Overfull" not in result.stdout
-    assert "(5 pages" in result.stdout
+    assert "(8 pages" in result.stdout  # of which three are measured tables
+
+
+ESTIMATE = Energy(
+    "estimated:tdp", "50% of 8 W & more_or_less {a guess} #1 ~ ^ \\ $", joules=40.0, seconds=9.0, frames=20
+)
+NVML = Energy("measured:nvml", "NVML", joules=30.0, seconds=9.0, frames=20)
+
+
+@pytest.fixture(scope="module")
+def records(make_record: Callable[..., Record]) -> list[Record]:
+    spatial = {"shares": (0.0, 0.0, 100.0), "stages": {"scan": 1000, "look": 8500, "classify": 300}}
+    temporal = {"shares": (30.0, 50.0, 20.0)}
+    gpu = {"device": "cuda", "environment": {"gpu": "H200"}, "energy": NVML}
+    failed = make_record("epic/s3-t3", **temporal)
+    return [
+        make_record("epic/s3", [200.0] * 20, energy=ESTIMATE, **spatial),
+        make_record("epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, energy=ESTIMATE, **temporal),
+        make_record("epic/s2-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, **temporal),
+        replace(failed, status=Status("out-of-memory", "5.1 GB, and 4.0 GB are allowed"), timing=None, memory=None),
+        make_record("epic/s3-t4", [8.0] * 12, [3.0] * 20, [0.1] * 12, **gpu, **temporal),
+        make_record("epic/tbn-ra", [100.0] * 20),
+        make_record("ucf101/s0", [30.0] * 20, **spatial),
+    ]
+
+
+def test_measured_columns_come_after_the_others(counts: Sequence[Count], records: Sequence[Record]) -> None:
+    second = table(2, counts, records)
+    plain = table(2, counts)
+    pd.testing.assert_frame_equal(second[list(plain)], plain)
+    rows = second.drop(columns=list(plain)).set_index(second["system"])
+    row = rows.loc["epic/s3-t4"]
+    # by hand: 0.2 x 200 + 0.5 x 50 + 0.3 x 0.1 ms; 0.5 x 1200 + 0.2 x 10000 of 9800 million operations
+    assert row["cpu_ms_per_frame_measured"] == pytest.approx(65.03)
+    assert row["cpu_ms_per_frame_low_measured"] == row["cpu_ms_per_frame_high_measured"] == pytest.approx(65.03)
+    assert row["cpu_clips_per_s_measured"] == pytest.approx(100 / 65.03)
+    assert row["cpu_peak_mb_measured"] == 550
+    assert row["cpu_speed_up_counted"] == pytest.approx(9800 / 2600)
+    assert row["cpu_speed_up_measured"] == pytest.approx(200 / 65.03)
+    assert row["cpu_speed_up_realised"] == pytest.approx(200 / 65.03 * 2600 / 9800)
+    assert row["cuda_ms_per_frame_measured"] == pytest.approx(3.13)
+    # no S_2 was measured, and S_0 of this table neither
+    assert rows.loc["epic/s2-t4", "cpu_ms_per_frame_measured"] == pytest.approx(65.03)
+    assert rows.loc["epic/s2-t4", ["cpu_speed_up_counted", "cpu_speed_up_measured"]].isna().all()
+    assert rows.loc["epic/s0"].replace("", None).isna().all()
+
+
+def test_measured_and_estimated_energy_are_never_in_one_column(
+    counts: Sequence[Count], records: Sequence[Record]
+) -> None:
+    second = table(2, counts, records).set_index("system")
+    assert second["cpu_joules_per_frame_estimated"].dropna().to_dict() == {"epic/s3-t4": 2.0}
+    assert second["cuda_joules_per_frame_measured"].dropna().to_dict() == {"epic/s3-t4": 1.5}
+    assert "cpu_joules_per_frame_measured" not in second
+    assert "cuda_joules_per_frame_estimated" not in second
+    mixed = [*records, replace(records[2], case=replace(records[2].case, system="epic/s1-t4"), energy=NVML)]
+    second = table(2, counts, mixed).set_index("system")
+    assert second["cpu_joules_per_frame_estimated"].dropna().to_dict() == {"epic/s3-t4": 2.0}
+    assert second["cpu_joules_per_frame_measured"].dropna().to_dict() == {"epic/s1-t4": 1.5}
+
+
+def test_failed_cases_are_empty_and_say_why(counts: Sequence[Count], records: Sequence[Record]) -> None:
+    row = table(2, counts, records).set_index("system").loc["epic/s3-t3"]
+    assert row.filter(like="cpu_").isna().all()
+    assert row["note_measured"] == "cpu: out-of-memory, 5.1 GB, and 4.0 GB are allowed"
+
+
+def test_tables_without_samplers_have_no_speed_ups(counts: Sequence[Count], records: Sequence[Record]) -> None:
+    first, fourth = (table(number, counts, records).set_index("system") for number in (1, 4))
+    assert first["cpu_ms_per_frame_measured"].dropna().to_dict() == pytest.approx({"epic/s3": 200, "epic/tbn-ra": 100})
+    assert fourth["cpu_ms_per_frame_measured"].dropna().to_dict() == pytest.approx({"ucf101/s0": 30})
+    assert not [name for name in map(str, first) if "speed_up" in name or name.startswith("cuda")]
+    for number in (3, 5):
+        pd.testing.assert_frame_equal(table(number, counts, records), table(number, counts))
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_records_only_add_to_the_files(
+    number: int, counts: Sequence[Count], records: Sequence[Record], tmp_path: Path
+) -> None:
+    without, with_records = (
+        write_table(number, counts, tmp_path / "a"),
+        write_table(number, counts, tmp_path / "b", records),
+    )
+    for before, after in zip(without[1:], with_records[1:], strict=True):
+        assert after.read_text().startswith(before.read_text())
+        assert (after.read_text() == before.read_text()) == (number in (3, 5))
+    lines = zip(without[0].read_text().splitlines(), with_records[0].read_text().splitlines(), strict=True)
+    assert all(after.startswith(before) for before, after in lines)
+
+
+def test_measured_sections_explain_themselves(
+    counts: Sequence[Count], records: Sequence[Record], tmp_path: Path
+) -> None:
+    _, markdown, latex = write_table(2, counts, tmp_path, records)
+    section = markdown.read_text().partition("## Measured")[2]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len({row.count("|") for row in rows}) == 1
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["epic/s3-t3", "epic/s2-t4", "epic/s3-t4"]
+    assert "cpu: J per frame, estimated" in rows[0]
+    assert "cuda: J per frame, measured" in rows[0]
+    assert "65.03 [65.03, 65.03]" in rows[-1]
+    assert "cpu: Imaginary 9000, device cpu, 2 threads, float32, clip demo; torch 2.13.0" in section
+    assert f"Energy on cpu, estimated:tdp: {ESTIMATE.how}." in section
+    text = latex.read_text().partition(r"\end{sidewaystable*}")[2]
+    assert text.count(r"\begin{sidewaystable*}") == text.count(r"\end{sidewaystable*}") == 1
+    assert r"$S_3$,$T_3$\textsuperscript{a}" in text
+    assert "a: cpu: out-of-memory, 5.1 GB, and 4.0 GB are allowed." in text
+    assert r"50\% of 8 W \& more\_or\_less \{a guess\} \#1 \textasciitilde{}" in text
 
 
 def test_another_process_writes_the_same_bytes(counts: Sequence[Count], tmp_path: Path) -> None:

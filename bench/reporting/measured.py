@@ -1,0 +1,214 @@
+"""Records as a table: a row per measured case, with the speed-ups that take two of them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bench.measuring.energy import joules_per_frame
+from bench.measuring.metrics import (
+    DECISIONS,
+    PERCENTILES,
+    clip_latency,
+    decode_seconds,
+    executed_shares,
+    frame_latency,
+    peak_bytes,
+    seconds_per_frame,
+    warnings,
+)
+from bench.measuring.statistics import Interval
+from bench.records.measurement import Record
+
+MEGABYTE = 10**6
+
+PUBLISHED_POINT = ("published", "fixed")
+"""Policies under which a system does what the published tables have it do; those of other systems are "fixed"."""
+
+CASE = ["system", "scenario", "batch", "policy", "machine", "device", "dtype", "threads", "clip", "frames", "seed"]
+ENDING = ["state", "cause"]
+FIGURES = [
+    *("ms_per_frame", "ms_per_frame_low", "ms_per_frame_high", "decode_ms_per_frame"),
+    *("frames_per_second", "frames_per_second_low", "frames_per_second_high"),
+    *("clips_per_second", "clips_per_second_low", "clips_per_second_high"),
+    *("flop_speed_up", "speed_up", "speed_up_low", "speed_up_high", "realised"),
+    *("peak_mb", "joules_per_frame"),
+]
+LATENCIES = [f"{name}_ms_p{q}" for name in (*DECISIONS, "clip") for q in PERCENTILES]
+
+Cost = tuple[Interval | None, float | None]
+"""Seconds and operations per frame."""
+
+
+class Setup(NamedTuple):
+    """What two records must share for their times to be comparable."""
+
+    machine: str
+    device: str
+    dtype: str
+    threads: int
+    clip: str
+
+    @property
+    def name(self) -> str:
+        """For columns: "cpu", or "cuda_float16" where it is not float32."""
+        kind = self.device.partition(":")[0]
+        return kind if self.dtype == "float32" else f"{kind}_{self.dtype}"
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{self.machine or 'unknown machine'}, device {self.device}, {threads}, {self.dtype}, clip {self.clip}"
+
+
+def setup_of(record: Record) -> Setup:
+    """Where and with what a record was measured; of one that failed early the machine may be unknown."""
+    case, environment = record.case, record.environment
+    machine = (environment.gpu or environment.cpu) if environment else ""
+    return Setup(machine, case.device, case.dtype, case.threads, case.clip)
+
+
+def spatial_sampler(system: str) -> str | None:
+    """The S_k of an (S_k, T_M), against which its speed-ups are, as in "epic/s3" of "epic/s3-t4"; None for others."""
+    found = re.fullmatch(r"(.+/s\d+)-t\d+", system)
+    return found[1] if found else None
+
+
+def flops_per_frame(record: Record) -> float | None:
+    """Operations per frame of video, in the `exact` convention, weighed by the shares that weigh its time.
+
+    Everything that is executed is in them, so that a speed-up by time differs from one by operations in speed alone.
+    """
+    from bench.systems.costs import PRESCAN_STAGES  # with torch, which nobody waits for who has no records
+
+    counts, executed = record.counts, executed_shares(record)
+    if counts is None or not executed:
+        return None
+    shares = counts.shares or executed
+    if record.case.scenario == "offline" or any(share and not executed[name] for name, share in shares.items()):
+        shares = executed
+    prescan = sum(stage.flops for stage in counts.stages if stage.name in PRESCAN_STAGES)
+    return (shares["prescan"] * prescan + shares["full"] * counts.flops) / 100 / counts.frames
+
+
+def ratio(over: Interval, under: Interval) -> Interval:
+    """Quotient of two independent positive estimates, with its interval.
+
+    On the logarithmic scale, the distance of each bound is the root of the sum of squares of the two distances that
+    lead there, so that intervals need not be symmetric (MOVER: Donner and Zou, 2012).
+    """
+    value = over.value / under.value
+    down = math.hypot(math.log(over.value / over.low), math.log(under.high / under.value))
+    up = math.hypot(math.log(over.high / over.value), math.log(under.value / under.low))
+    return Interval(value, value * math.exp(-down), value * math.exp(up))
+
+
+def operating_points(records: Sequence[Record]) -> pd.DataFrame:
+    """What each case costs at the operating point of its policy, a row per record; failed ones have no figures.
+
+    Returns:
+        `CASE`, what tells cases apart; `ENDING`; `FIGURES`, and the `energy_label` of `joules_per_frame`. Milliseconds
+        are per frame of video, decoding is no part of them, and megabytes are 1e6 bytes. Speed-ups are those of an
+        (S_k, T_M) over the S_k of the same setup, if that is among the records: `flop_speed_up` by operations executed,
+        `speed_up` by time; `realised` is the second over the first, 1 where all the saved arithmetic became saved time.
+        Columns in _low and _high are bounds of 95 % intervals.
+    """
+    well = [record for record in records if record.status.state == "ok"]
+    costs = {id(record): (seconds_per_frame(record), flops_per_frame(record)) for record in well}
+    references = {_place(record, record.case.system): costs[id(record)] for record in reversed(well)}
+    rows = []
+    for record in records:
+        row: dict[str, Any] = {**asdict(record.case), **setup_of(record)._asdict(), **asdict(record.status)}
+        if id(record) in costs:
+            sampler, own = spatial_sampler(record.case.system), costs[id(record)]
+            reference = references.get(_place(record, sampler)) if sampler else None
+            row |= _figures(record, own[0]) | (_speed_ups(reference, own) if reference else {})
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*CASE, *ENDING, *FIGURES, "energy_label"]).astype(dict.fromkeys(FIGURES, float))
+
+
+def details(records: Sequence[Record]) -> pd.DataFrame:
+    """`LATENCIES`, percentiles of milliseconds by decision and of a clip, and `warnings`, a row per record.
+
+    A percentile of too few samples is empty, and all of a failed case are.
+    """
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        if record.status.state != "ok":
+            rows.append({"warnings": ""})
+            continue
+        found = {(name, q): frame_latency(record, name, q) for name in DECISIONS for q in PERCENTILES}
+        found |= {("clip", q): clip_latency(record, q) for q in PERCENTILES}
+        latencies = {f"{name}_ms_p{q}": each and each.value * 1e3 for (name, q), each in found.items()}
+        rows.append({**latencies, "warnings": "; ".join(warnings(record))})
+    return pd.DataFrame(rows, columns=[*LATENCIES, "warnings"]).astype(dict.fromkeys(LATENCIES, float))
+
+
+def measured(records: Iterable[Record]) -> pd.DataFrame:
+    """`operating_points` and `details` of the single-stream records that ended well."""
+    chosen = [each for each in records if each.case.scenario == "single-stream" and each.status.state == "ok"]
+    return operating_points(chosen).drop(columns=ENDING).join(details(chosen))
+
+
+def workload_of(system: str) -> str:
+    """The first part of a system's id; empty for a bare backbone."""
+    return system.rpartition("/")[0]
+
+
+def published_points(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Single-stream records at published operating points, also of failed cases, by the name of their setup.
+
+    Where setups of a workload have the same name, as those of two machines, the one with the most records is taken.
+    """
+    rivals: dict[tuple[str, str], dict[Setup, list[Record]]] = {}
+    for record in records:
+        if record.case.scenario == "single-stream" and record.case.policy in PUBLISHED_POINT:
+            setup = setup_of(record)
+            rivals.setdefault((setup.name, workload_of(record.case.system)), {}).setdefault(setup, []).append(record)
+    points: dict[str, list[Record]] = {}
+    for (name, _), groups in sorted(rivals.items()):
+        best = max(groups, key=lambda setup: (len(groups[setup]), setup))
+        early = best._replace(machine="")  # cases that failed before they knew their machine
+        points.setdefault(name, []).extend(groups[best] + (groups.get(early, []) if early != best else []))
+    return points
+
+
+def _place(record: Record, system: str) -> tuple[Any, ...]:
+    """What a record and its reference have in common, for the reference's system."""
+    return setup_of(record), record.case.scenario, record.case.batch, record.case.frames, system
+
+
+def _figures(record: Record, per_frame: Interval | None) -> dict[str, Any]:
+    energy, memory = record.energy, peak_bytes(record)
+    decoding = decode_seconds(record)
+    rate = per_frame and Interval(1 / per_frame.value, 1 / per_frame.high, 1 / per_frame.low)
+    return {
+        **_bounded("ms_per_frame", per_frame, 1e3),
+        "decode_ms_per_frame": decoding and decoding * 1e3,
+        **_bounded("frames_per_second", rate),
+        **_bounded("clips_per_second", rate, 1 / record.case.frames),
+        "joules_per_frame": energy and joules_per_frame(energy),
+        "energy_label": energy and energy.label,
+        "peak_mb": memory and memory / MEGABYTE,
+    }
+
+
+def _speed_ups(reference: Cost, own: Cost) -> dict[str, float]:
+    if not (reference[0] and own[0] and reference[1] and own[1]):
+        return {}
+    flop_speed_up, speed_up = reference[1] / own[1], ratio(reference[0], own[0])
+    realised = speed_up.value / flop_speed_up
+    return {"flop_speed_up": flop_speed_up, **_bounded("speed_up", speed_up), "realised": realised}
+
+
+def _bounded(name: str, found: Interval | None, factor: float = 1.0) -> dict[str, float]:
+    if found is None:
+        return {}
+    scaled = found.scaled(factor)
+    return {name: scaled.value, f"{name}_low": scaled.low, f"{name}_high": scaled.high}

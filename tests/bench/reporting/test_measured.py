@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.measuring.statistics import Interval
+from bench.records.measurement import BatchSamples, Energy, Record, Status
+from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points, ratio
+
+MakeRecord = Callable[..., Record]
+
+SPATIAL = {"scan": 1000, "look": 8500, "classify": 300}
+
+
+@pytest.fixture(scope="module")
+def spatial(make_record: MakeRecord) -> Record:
+    return make_record("epic/s3", [200.0] * 20, shares=(0.0, 0.0, 100.0), stages=SPATIAL)
+
+
+@pytest.fixture(scope="module")
+def temporal(make_record: MakeRecord) -> Record:
+    return make_record("epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, shares=(30.0, 50.0, 20.0))
+
+
+def offline(record: Record, batch: int, seconds: float) -> Record:
+    """Ten batches, of whose frames a fifth is full and half is pre-scanned."""
+    frames = batch * record.case.frames
+    full, prescan, skip = ([share * frames // 10] * 10 for share in (2, 5, 3))
+    samples = BatchSamples([batch * index for index in range(10)], full, prescan, skip, [seconds] * 10)
+    assert record.timing
+    timing = replace(record.timing, frames=None, batches=samples)
+    return replace(record, case=replace(record.case, scenario="offline", batch=batch), timing=timing)
+
+
+def test_times_are_weighed_by_the_shares_of_the_operating_point(temporal: Record) -> None:
+    (row,) = measured([temporal]).to_dict("records")
+    # by hand: 0.2 x 200 + 0.5 x 50 + 0.3 x 0.1
+    assert row["ms_per_frame"] == pytest.approx(65.03)
+    assert row["ms_per_frame_low"] == pytest.approx(65.03)
+    assert row["frames_per_second"] == pytest.approx(1000 / 65.03)
+    assert row["clips_per_second"] == pytest.approx(100 / 65.03)
+    assert (row["full_ms_p50"], row["prescan_ms_p50"], row["skip_ms_p50"]) == pytest.approx((200, 50, 0.1))
+    assert math.isnan(row["full_ms_p90"])  # takes 64 samples
+    assert row["decode_ms_per_frame"] == pytest.approx(5)
+    assert row["peak_mb"] == 550  # 750 less 200
+
+
+def test_calls_of_several_frames_are_spread_over_them(make_record: MakeRecord) -> None:
+    (row,) = measured([make_record("ucf101/tsn-resnet50", [80.0] * 64, call_frames=8)]).to_dict("records")
+    assert row["ms_per_frame"] == row["full_ms_p50"] == row["full_ms_p90"] == pytest.approx(10)
+
+
+def test_speed_ups_divide_the_same_spatial_sampler(spatial: Record, temporal: Record) -> None:
+    rows = measured([temporal, spatial]).set_index("system")
+    row = rows.loc["epic/s3-t4"]
+    # by hand: scan, decide and hallucinate are 1200; 0.5 x 1200 + 0.2 x 10000 = 2600 of 9800 million operations
+    assert row["flop_speed_up"] == pytest.approx(9800 / 2600)
+    assert row["speed_up"] == pytest.approx(200 / 65.03)
+    assert row["realised"] == pytest.approx(200 / 65.03 * 2600 / 9800)
+    assert rows.loc["epic/s3", ["flop_speed_up", "speed_up", "realised"]].isna().all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"device": "cuda"}, {"dtype": "float16"}, {"threads": 1}, {"clip": "mine.mp4"}, {"environment": {"cpu": "Other"}}],
+)
+def test_a_spatial_sampler_of_another_setup_is_no_reference(
+    temporal: Record, make_record: MakeRecord, change: dict[str, object]
+) -> None:
+    other = make_record("epic/s3", [200.0] * 20, shares=(0.0, 0.0, 100.0), stages=SPATIAL, **change)
+    assert measured([temporal, other])["speed_up"].isna().all()
+
+
+def test_a_failed_spatial_sampler_is_no_reference(spatial: Record, temporal: Record) -> None:
+    failed = replace(spatial, status=Status("timeout", "300 s were over"))
+    frame = measured([temporal, failed])
+    assert frame["system"].tolist() == ["epic/s3-t4"]
+    assert frame["speed_up"].isna().all()
+
+
+def test_names_that_only_look_alike_have_no_speed_up(spatial: Record, make_record: MakeRecord) -> None:
+    similar = make_record("epic/s3-tuned", [100.0] * 20, shares=(0.0, 0.0, 100.0))
+    assert measured([spatial, similar])["speed_up"].isna().all()
+
+
+def test_operations_are_weighed_as_times_are(temporal: Record, make_record: MakeRecord) -> None:
+    unknown = make_record("epic/s3-t4", [200.0] * 10, [50.0] * 30, shares=(30.0, 50.0, 20.0))
+    # nothing was skipped, so what was executed weighs: a quarter of the frames is full
+    assert flops_per_frame(unknown) == pytest.approx((0.75 * 1200 + 0.25 * 10_000) * 1e6)
+    assert measured([unknown])["ms_per_frame"].item() == pytest.approx(0.75 * 50 + 0.25 * 200)
+    assert flops_per_frame(make_record("epic/tbn-ra", [10.0], call_frames=4)) == 3e9
+
+
+def test_batches_have_times_and_rates_but_no_latencies(spatial: Record, temporal: Record) -> None:
+    records = [offline(temporal, 4, 2.0), offline(spatial, 4, 8.0), offline(spatial, 8, 8.0)]
+    assert measured(records).empty
+    frame = operating_points(records)
+    assert frame["ms_per_frame"].tolist() == pytest.approx([50, 200, 100])
+    assert frame["clips_per_second"].tolist() == pytest.approx([2, 0.5, 1])
+    assert frame["speed_up"][0] == pytest.approx(4)  # over the batch of the same size
+    assert frame["flop_speed_up"][0] == pytest.approx((0.2 * 9800 + 0.5 * 1000) / (0.5 * 1200 + 0.2 * 10_000))
+
+
+def test_energy_keeps_its_label_and_is_empty_where_there_is_none(temporal: Record, make_record: MakeRecord) -> None:
+    energy = Energy("estimated:tdp", "a model", joules=50.0, seconds=5.0, frames=200)
+    frame = measured([replace(temporal, energy=energy), temporal, make_record("epic/s0", [1.0], energy=energy)])
+    assert frame["joules_per_frame"].tolist() == pytest.approx([0.25, math.nan, 0.25], nan_ok=True)
+    assert frame["energy_label"].tolist() == ["estimated:tdp", "unavailable", "estimated:tdp"]
+
+
+def test_failed_cases_have_no_figures_and_their_cause(temporal: Record) -> None:
+    failed = replace(temporal, status=Status("killed", "by signal 9"))
+    (row,) = operating_points([failed]).to_dict("records")
+    assert (row["state"], row["cause"]) == ("killed", "by signal 9")
+    assert math.isnan(row["ms_per_frame"])
+    assert measured([failed]).empty
+
+
+def test_warnings_come_along(make_record: MakeRecord) -> None:
+    (warnings,) = measured([make_record("epic/s0", [10.0] * 5)])["warnings"]
+    assert "only 5 full frames" in warnings
+
+
+def test_distances_of_a_ratios_bounds_add_as_squares() -> None:
+    # by hand on the logarithmic scale: 3, 4 -> 5 down, and 8, 6 -> 10 up
+    found = ratio(
+        Interval(2.0, 2 * math.exp(-0.03), 2 * math.exp(0.08)), Interval(1.0, math.exp(-0.06), math.exp(0.04))
+    )
+    assert found.value == 2
+    assert found.low == pytest.approx(2 * math.exp(-0.05))
+    assert found.high == pytest.approx(2 * math.exp(0.10))
+
+
+def test_the_interval_of_a_ratio_covers_it_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    trials, covered = 4000, 0
+    for over, under in generator.normal((2.0, 1.0), (0.05, 0.02), (trials, 2)):
+        found = ratio(
+            Interval(over, over - 1.96 * 0.05, over + 1.96 * 0.05),
+            Interval(under, under - 1.96 * 0.02, under + 1.96 * 0.02),
+        )
+        covered += found.low <= 2.0 <= found.high
+    assert covered / trials == pytest.approx(0.95, abs=0.01)
+
+
+positive = st.floats(1e-3, 1e3)
+
+
+@given(positive, positive, st.lists(st.floats(0.01, 1), min_size=4, max_size=4))
+def test_a_ratio_lies_in_its_interval_within_that_of_the_bounds(over: float, under: float, widths: list[float]) -> None:
+    a = Interval(over, over * widths[0], over / widths[1])
+    b = Interval(under, under * widths[2], under / widths[3])
+    found = ratio(a, b)
+    slack = 1 + 1e-9
+    assert a.low / b.high <= found.low * slack
+    assert found.low <= found.value * slack
+    assert found.value <= found.high * slack
+    assert found.high <= a.high / b.low * slack
+
+
+def test_points_are_those_of_the_setup_with_most_records(spatial: Record, make_record: MakeRecord) -> None:
+    rest = {"shares": (0.0, 0.0, 100.0)}
+    here = [spatial, make_record("epic/s2", [1.0], **rest)]
+    there = make_record("epic/s3", [1.0], environment={"cpu": "Other"}, **rest)
+    half = make_record("epic/s3", [1.0], dtype="float16", device="cuda:0", environment={"gpu": "H200"}, **rest)
+    always = make_record("epic/s3-t4", [1.0], policy="always-full", **rest)
+    fixed = make_record("epic/tbn-ra", [1.0])
+    early = replace(make_record("epic/s1", **rest), environment=None, status=Status("timeout"))
+    # another workload may have been measured elsewhere
+    ucf = make_record("ucf101/s0", [1.0], environment={"cpu": "Other"}, **rest)
+    found = published_points([there, *here, offline(spatial, 2, 1.0), half, always, fixed, early, ucf])
+    assert found == {"cpu": [*here, fixed, early, ucf], "cuda_float16": [half]}
