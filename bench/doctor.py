@@ -278,7 +278,7 @@ def _noise() -> Finding:
     samples = interleave({"work": work, "same": work}, seconds=1.0)
     times = sorted(samples["work"])
     spread = times[len(times) * 9 // 10] / times[len(times) // 2]
-    shown = max(THRESHOLD, 2 * judge(samples["work"], samples["same"]).fast.half_width)
+    shown = max(THRESHOLD, 2 * judge(samples["work"], samples["same"]).ratio.half_width)
     found = f"90th percentile {spread:.2f} x the median; a second of pairs shows a difference of {shown:.1%}"
     if spread > 1.1 or shown > 2 * THRESHOLD:
         return _warning("noise", found, "quiet the machine, or run longer: four times as long for half of it")

@@ -171,12 +171,13 @@ def show_comparisons(comparisons: Sequence[Comparison]) -> None:
     """Which is faster, B or A."""
     if len(comparisons) > 1:
         rows = [[each.a, each.b, _with_interval(each.ratio), each.outcome] for each in comparisons]
-        print_table(["A", "B", "time of B / A [95 %]", "B is"], rows)
+        print_table(["A", "B", "time of B / A", "B is"], rows)
     for each in comparisons if len(comparisons) == 1 else []:
         say("[bold]{b}[/bold] is [bold]{words}[/bold]", b=each.b, words=_in_words(each))
         say("time per frame over that of {a}: {ratio}, {how}", a=each.a, ratio=_with_interval(each.ratio), how=each.how)
-        if each.median is not None:
-            say("ratio of the medians: {ratio}", ratio=_with_interval(each.median))
+        for words, ratio in (("medians", each.median), ("10th percentiles", each.fast)):
+            if ratio is not None:
+                say("ratio of the {words}: {ratio}", words=words, ratio=_with_interval(ratio))
     for each in comparisons:
         for warning in each.warnings:
             note(f"warning: {each.b}: {warning}")

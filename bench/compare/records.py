@@ -43,15 +43,8 @@ def compare_records(a: Record, b: Record) -> Comparison:
     ratio = _ratio_of(times[0], times[1])
     warnings = [f"another machine: {text}" for text in machine]
     warnings += _differing(a, b, ("governor", "turbo", "torch", "python", "torch_build", "libraries", "revision"))
-    return Comparison(
-        _name(a, b),
-        _name(b, a),
-        outcome_of(ratio, BETWEEN_PROCESSES),
-        ratio,
-        "times per frame of two records",
-        None,
-        warnings,
-    )
+    outcome = outcome_of(ratio, BETWEEN_PROCESSES)
+    return Comparison(_name(a, b), _name(b, a), outcome, ratio, "times per frame of two records", warnings=warnings)
 
 
 def compare_folders(a: Path, b: Path, on_problem: Callable[[str], None]) -> list[Comparison]:

@@ -15,9 +15,9 @@ class Comparison:
     Attributes:
         a, b: what was compared.
         outcome: of B.
-        ratio: of the times per frame, with its 95 % interval.
-        how: what the ratio is of, and what its interval covers.
-        median: ratio of the medians beside that of the 10th percentiles, where both are known.
+        ratio: of the times per frame, with its interval.
+        how: what the ratio is of, and how many samples it rests on.
+        median, fast: ratios of the medians and of the 10th percentiles, where samples are at hand.
         warnings: what speaks against the comparison.
     """
 
@@ -27,4 +27,5 @@ class Comparison:
     ratio: Interval
     how: str
     median: Interval | None = None
+    fast: Interval | None = None
     warnings: list[str] = field(default_factory=list)

@@ -45,8 +45,8 @@ def compare_systems(
     advance("frames in turns")
     interleave(turns, seconds, timer=lambda turn: turn())
     verdict = _judge(turns["a"], turns["b"], (a, b))
-    how = f"10th percentiles of the times of {verdict.rounds} frames of each, in turns"
-    return Comparison(a.system, b.system, verdict.outcome, verdict.fast, how, verdict.median)
+    how = f"times of {verdict.rounds} frames of each, in turns"
+    return Comparison(a.system, b.system, verdict.outcome, verdict.ratio, how, verdict.median, verdict.fast)
 
 
 def _prepare(case: Case, registry: Registry, clip: str) -> Subject:
@@ -87,8 +87,10 @@ def _judge(a: Turns, b: Turns, cases: tuple[Case, Case]) -> Verdict:
 
 
 def _shares(turns: Turns, case: Case) -> dict[str, float]:
-    """Of decisions at the operating point; those that were executed where no policy's are known."""
+    """Of decisions at the operating point; those that were executed where it is not known, or one never came."""
     system = turns.subject.system
     if system.adaptive and case.policy in ("published", "always-full"):
-        return asdict(operating_point(system, case.policy)[0])
+        shares = asdict(operating_point(system, case.policy)[0])
+        if all(kind in turns.kinds for kind, share in shares.items() if share > 0):
+            return shares
     return {kind: float(len(seconds)) for kind, seconds in turns.kinds.items()}

@@ -1,8 +1,9 @@
 """Which of two is faster: both run in turns, in random order, in one process, and a verdict with its interval.
 
 Turns matter: two processes one after another differ by several per cent on a machine with other work, and an interval
-from within each does not know it. What is judged is the ratio of the tenth percentiles: medians follow whoever is
-preempted more, minima follow luck.
+from within each does not know it. What is judged is the median of the ratios within rounds: what disturbs the machine
+for longer than a round disturbs both, and drops out. Ratios of percentiles over all rounds, told beside it, jump when
+one side saw a few more disturbed rounds than the other.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from bench.measuring.statistics import Interval, bounds, percentile, resampled
 THRESHOLD = 0.015
 """Ratios nearer to 1 than this are never called a difference: the bootstrap does not know all of the noise."""
 
+CERTAINTY = 0.99
+"""Of the interval on which a verdict rests: what is asked at every commit must seldom be wrong."""
+
 MINIMUM_ROUNDS = 10
+
+ENOUGH_ROUNDS = 40
+FEW_THRESHOLD = 0.1
+"""In fewer rounds, intervals are too narrow to be trusted, and differences below this are not called."""
 
 F = TypeVar("F", bound=Callable[[], object])
 
@@ -33,13 +41,16 @@ class Verdict:
 
     Attributes:
         outcome: of the candidate.
-        fast: ratio of the 10th percentiles, on which the outcome rests.
+        ratio: on which the outcome rests: the median of the ratios within rounds with its 99 % interval; where rounds
+            are no pairs, as `fast`.
+        fast: ratio of the 10th percentiles.
         median: ratio of the medians.
         rounds: in which both ran once.
         threshold: as a part of 1; smaller differences are not asked about.
     """
 
     outcome: Outcome
+    ratio: Interval
     fast: Interval
     median: Interval
     rounds: int
@@ -48,7 +59,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """A sentence that says it with its uncertainty, and what to do where there is none."""
-        ratio = f"{self.fast.value:.3f} x the time [{self.fast.low:.3f}, {self.fast.high:.3f}]"
+        ratio = f"{self.ratio.value:.3f} x the time [{self.ratio.low:.3f}, {self.ratio.high:.3f}]"
         if self.outcome in ("faster", "slower"):
             return f"{self.outcome}: {ratio}"
         if self.outcome == "no difference shown":
@@ -94,8 +105,8 @@ def wall_time(function: Callable[[], object]) -> float:
 def judge(baseline: Sequence[float], candidate: Sequence[float], threshold: float = THRESHOLD) -> Verdict:
     """Judge samples of interleaved rounds.
 
-    A difference is called if the 95 % block-bootstrap interval of the ratio of 10th percentiles leaves 1 out and the
-    ratio itself is beyond the threshold; "no difference shown" if the interval leaves out differences of twice the
+    A difference is called if the 99 % block-bootstrap interval of the median ratio within rounds leaves 1 out and that
+    median is beyond the threshold; "no difference shown" if the interval leaves out differences of twice the
     threshold; what is neither is too noisy.
 
     Args:
@@ -111,8 +122,9 @@ def judge(baseline: Sequence[float], candidate: Sequence[float], threshold: floa
         )
     pairs = np.column_stack([baseline, candidate])
     drawn = resampled(pairs, np.random.default_rng(0))
+    ratio = Interval(float(_within_rounds(pairs)), *bounds(_within_rounds(drawn), CERTAINTY))
     fast, median = (_ratio(pairs, drawn, q) for q in (10, 50))
-    return Verdict(outcome_of(fast, threshold), fast, median, len(pairs), threshold)
+    return Verdict(_outcome(ratio, threshold, len(pairs)), ratio, fast, median, len(pairs), threshold)
 
 
 def judge_mixtures(
@@ -128,12 +140,16 @@ def judge_mixtures(
 
     Args:
         baseline, candidate: seconds by kind, in the order in which they were taken.
-        shares: of kinds, in per cent, of baseline and of candidate; kinds without samples are passed over.
+        shares: of kinds, in per cent, of baseline and of candidate.
         threshold: as in `judge`.
 
     Raises:
-        ValueError: fewer than ten samples of a side.
+        ValueError: fewer than ten samples of a side, or none of a kind that has a share.
     """
+    for side, weights in zip((baseline, candidate), shares, strict=True):
+        for kind, weight in weights.items():
+            if weight > 0 and not side.get(kind):
+                raise ValueError(f"no samples of {kind!r}, which have a share of {weight:g} %")
     rounds = min(sum(map(len, side.values())) for side in (baseline, candidate))
     if rounds < MINIMUM_ROUNDS:
         raise ValueError(f"{rounds} samples of one side: a verdict needs {MINIMUM_ROUNDS} or more of both")
@@ -142,6 +158,7 @@ def judge_mixtures(
         [
             (weights.get(kind, 0.0), np.asarray(seconds), resampled(np.asarray(seconds), generator))
             for kind, seconds in side.items()
+            if seconds
         ]
         for side, weights in zip((baseline, candidate), shares, strict=True)
     ]
@@ -154,7 +171,11 @@ def judge_mixtures(
         return Interval(float(b / a), *bounds(drawn_b / drawn_a))
 
     fast = ratio(10)
-    return Verdict(outcome_of(fast, threshold), fast, ratio(50), rounds, threshold)
+    return Verdict(_outcome(fast, threshold, rounds), fast, fast, ratio(50), rounds, threshold)
+
+
+def _within_rounds(pairs: np.ndarray) -> np.ndarray:
+    return np.median(pairs[..., 1] / pairs[..., 0], axis=-1)
 
 
 def _ratio(pairs: np.ndarray, drawn: np.ndarray, q: float) -> Interval:
@@ -164,6 +185,13 @@ def _ratio(pairs: np.ndarray, drawn: np.ndarray, q: float) -> Interval:
         return statistic(samples[..., 1]) / statistic(samples[..., 0])
 
     return Interval(float(ratio(pairs)), *bounds(ratio(drawn)))
+
+
+def _outcome(ratio: Interval, threshold: float, rounds: int) -> Outcome:
+    outcome = outcome_of(ratio, threshold)
+    if rounds < ENOUGH_ROUNDS and outcome_of(ratio, max(threshold, FEW_THRESHOLD)) != outcome:
+        return "too noisy"
+    return outcome
 
 
 def outcome_of(ratio: Interval, threshold: float = THRESHOLD) -> Outcome:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from made_up_records import MakeRecord, made_up_record
 
 from bench.systems.builtin import registry
 from bench.systems.registry import System
@@ -46,3 +47,9 @@ def small_adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def small_system(small_adapter: str) -> System:
     return registry([small_adapter]).find("small/s2-t3")
+
+
+@pytest.fixture(scope="session")
+def make_record() -> MakeRecord:
+    """Makes valid records of made-up measurements."""
+    return made_up_record

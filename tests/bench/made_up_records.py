@@ -1,10 +1,10 @@
+"""Valid records of measurements that nobody made."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from bench.records.measurement import (
     Activity,
@@ -55,7 +55,7 @@ ACTIVITY = Activity(seconds=10.0, cores=2, own_cpu_seconds=19.9, busy_cpu_second
 ADAPTIVE = {"scan": 1000, "decide": 50, "hallucinate": 150, "look": 8500, "classify": 300}
 
 
-def _record(
+def made_up_record(
     system: str,
     full: Sequence[float] = (),
     prescan: Sequence[float] = (),
@@ -121,9 +121,3 @@ def _record(
         peak=Peak(1e11, 1e10),
     )
     return replace(record, **changes)
-
-
-@pytest.fixture(scope="session")
-def make_record() -> MakeRecord:
-    """Makes valid records of made-up measurements."""
-    return _record
