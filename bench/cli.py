@@ -233,7 +233,7 @@ def measure(
     warmup: Annotated[float, typer.Option(help="Seconds of warm-up for each case, at most.")] = 5.0,
     energy: Annotated[float, typer.Option(help="Seconds for which energy is taken; 0 leaves it out.")] = 4.0,
     time_limit: Annotated[float, typer.Option(help="Seconds after which a case is given up.")] = 300.0,
-    fps: Annotated[float, typer.Option(help="Frames per second of always-on video, for its Wh per hour.")] = 30.0,
+    fps: Annotated[float, typer.Option(help="Frames per second of always-on video, for its Wh per hour.")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out what has been measured well before.")] = False,
     out: Annotated[Path, typer.Option("--out", callback=_writable, help="Records go to OUT/records/<machine>.")] = Path(
         "results"

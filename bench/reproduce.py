@@ -39,7 +39,7 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
     counts = make_counts(out, systems)
     files = [out / COUNTS, *make_figures(out, [], records, counts), *make_tables(out, ALL_TABLES, records, counts)]
     files += [*write_audit(out), *write_pages(out)]
-    write_text(out / "README.md", _index(files))
+    write_text(out / "README.md", _index(out, files))
     return [*files, out / "README.md"]
 
 
@@ -165,7 +165,7 @@ def write_audit(out: Path) -> list[Path]:
     return [out / "audit.json", out / "audit.csv", out / "audit.md"]
 
 
-def _index(files: Sequence[Path]) -> str:
+def _index(out: Path, files: Sequence[Path]) -> str:
     what = {
         COUNTS: "what every system costs, *counted*, from which the tables are made",
         "fig3": "GFLOPs of SAN19 against the side of its input, *counted*",
@@ -176,9 +176,15 @@ def _index(files: Sequence[Path]) -> str:
         "table4": "Table IV, UCF-101: baselines and spatial samplers; *published* and *counted*",
         "table5": "Table V, UCF-101: spatial and temporal samplers; *published* and *counted*",
         "audit": "published values that contradict each other",
+        "speedup": "operations saved against time saved, of every S_k, T_M; *counted* and *measured*",
+        "latency": "latency of frames by decision, *measured*",
+        "energy": "energy per frame, *measured* or *estimated* as its axis says, against *published* top-1",
+        "roofline": "operations per byte, *counted*, and per second, *measured*, of each stage",
+        "measured": "everything that was measured on a machine; from the records beside it",
     }
     lines = ["# Results", "", "Made by `foveabench reproduce`; a second run changes no byte.", ""]
     for name, text in what.items():
-        own = [path.name for path in files if path.name == name or path.stem == name]
-        lines.append(f"- {', '.join(f'[{file}]({file})' for file in own)}: {text}")
+        own = [path.relative_to(out).as_posix() for path in files if path.name == name or path.stem == name]
+        if own:
+            lines.append(f"- {', '.join(f'[{file}]({file})' for file in own)}: {text}")
     return "\n".join(lines) + "\n"

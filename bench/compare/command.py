@@ -114,5 +114,5 @@ def _compare_trees(trees: tuple[Path, Path], task: Task, advance: Callable[[str]
     in_first = [str(trees[0] / adapter) if ".py:" in adapter else adapter for adapter in task.adapters]
     (case,) = task.cases(registry(in_first), task.system)
     clip = task.clip if task.clip == "demo" else str(Path(task.clip).resolve())
-    request = Request(case, settings(**START), clip, task.adapters, path="")
+    request = Request(case, settings(**START), clip, task.adapters)
     return compare_revisions(trees, request, task.restarts, advance)

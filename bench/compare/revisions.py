@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 
 from scipy.stats import ttest_ind
 
@@ -19,7 +17,6 @@ from bench.measuring.comparison import outcome_of
 from bench.measuring.metrics import seconds_per_frame
 from bench.measuring.statistics import CONFIDENCE, Interval
 from bench.measuring.worker import Request
-from bench.records.measurement import read_record
 
 
 def compare_revisions(
@@ -33,7 +30,7 @@ def compare_revisions(
 
     Args:
         trees: folders.
-        request: what to measure in each; paths of adapters are relative to the tree, the path of the record is ours.
+        request: what to measure in each; paths of adapters are relative to the tree.
         restarts: of each, three or more.
         advance: told what is being done.
 
@@ -46,13 +43,11 @@ def compare_revisions(
     logs: tuple[list[float], list[float]] = ([], [])
     order = [0, 1]
     shuffle = random.Random(0).shuffle
-    with TemporaryDirectory() as folder:
-        for restart in range(restarts):
-            shuffle(order)
-            for side in order:
-                advance(f"start {restart + 1} of {restarts}, {trees[side]}")
-                path = Path(folder, f"{restart}-{side}.json")
-                logs[side].append(math.log(_start_once(trees[side], replace(request, path=str(path)))))
+    for restart in range(restarts):
+        shuffle(order)
+        for side in order:
+            advance(f"start {restart + 1} of {restarts}, {trees[side]}")
+            logs[side].append(math.log(_start_once(trees[side], request)))
     interval = ttest_ind(logs[1], logs[0], equal_var=False).confidence_interval(CONFIDENCE)
     ratio = Interval(*(math.exp(log) for log in (fmean(logs[1]) - fmean(logs[0]), interval.low, interval.high)))
     how = f"times per frame of {request.case.system}, over {restarts} restarts of each"
@@ -60,10 +55,10 @@ def compare_revisions(
 
 
 def _start_once(tree: Path, request: Request) -> float:
-    status, _ = Worker(request, tree).wait(lambda _: None)
-    if status.state != "ok":
-        raise RunError(f"{request.case.system} in {tree}: {status.state}, {status.cause}")
-    per_frame = seconds_per_frame(read_record(Path(request.path)))
+    record = Worker(request, tree).wait(lambda _: None)
+    if record.status.state != "ok":
+        raise RunError(f"{request.case.system} in {tree}: {record.status.state}, {record.status.cause}")
+    per_frame = seconds_per_frame(record)
     if per_frame is None:
         raise RunError(f"{request.case.system} in {tree}: no samples")
     return per_frame.value

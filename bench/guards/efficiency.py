@@ -22,7 +22,7 @@ from bench.guards.memory import peak_memory, places_of
 from bench.guards.report import FOLDER, Report
 from bench.guards.timing import time_ratio
 from bench.guards.verdict import ACCEPT, Verdict, compare, message
-from bench.measuring.comparison import THRESHOLD, interleave, judge
+from bench.measuring.comparison import THRESHOLD, compare_calls
 from bench.measuring.statistics import Interval
 from bench.systems.builtin import registry
 from bench.systems.registry import System
@@ -106,7 +106,7 @@ class Efficiency:
         """Fail if the candidate is slower than the other; both run in turns, in random order; once in a test.
 
         It fails only if the interval of the ratio of the times leaves out 1, and the ratio is beyond the threshold (see
-        `judge`). Where the noise leaves it open, the summary says so.
+        `compare_calls`). Where the noise leaves it open, the summary says so.
 
         Args:
             candidate: a system by id, a system, or a function that runs what is meant once.
@@ -119,8 +119,7 @@ class Efficiency:
             self._benchmark(functions["candidate"])
             for _ in range(3):
                 functions["than"]()
-            samples = interleave(functions, seconds)
-            verdict = judge(samples["than"], samples["candidate"], threshold)
+            verdict = compare_calls(functions["than"], functions["candidate"], seconds, threshold)
             self._report.finished.add(self._test.nodeid)
             if verdict.outcome == "too noisy":
                 self._report.notes.append(f"{self._test.nodeid}: {verdict.words}")

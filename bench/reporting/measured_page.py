@@ -18,7 +18,7 @@ from bench.reporting.explanations import BATCHES, IDLE, MEMORY, SPEED_UPS, TIMES
 from bench.reporting.layout import bullets, markdown_table, significant, with_bounds
 from bench.reporting.measured import Setup, details, operating_points, setup_of
 
-FRAME_RATE = 30.0
+FRAME_RATE = 1.0
 """Of always-on video, in frames per second."""
 
 SCENARIOS = {"single-stream": "One video, frame after frame", "offline": "Batches of clips"}

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import timeit
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from pytest_benchmark.utils import parse_compare_fail
 from scipy.stats import binomtest
 
 from bench.display import progress
-from bench.measuring.comparison import THRESHOLD, interleave, judge
+from bench.measuring.comparison import THRESHOLD, compare_calls
 from bench.measuring.machine import environment
 from bench.records.files import write_text
 
@@ -64,16 +65,15 @@ def busy_process() -> Iterator[subprocess.Popen[bytes]]:
 def compare_by_guard(baseline: int, candidate: int, seconds: float, seed: int) -> list[Row]:
     """Both numbers of convolutions in turns, in this process."""
     convolutions.warm_up(baseline)
-    calls = {
-        "baseline": partial(convolutions.convolve, baseline),
-        "candidate": partial(convolutions.convolve, candidate),
-    }
-    samples = interleave(calls, seconds, seed)
-    verdict = judge(samples["baseline"], samples["candidate"])
+    calls = [partial(convolutions.convolve, count) for count in (baseline, candidate)]
+    start = time.perf_counter()
+    verdict = compare_calls(*calls, seconds, seed=seed)
+    elapsed = time.perf_counter() - start
     return [
         {
             "method": GUARD,
-            "seconds": sum(map(sum, samples.values())),
+            "seconds": elapsed,
+            "clock": verdict.clock,
             "ratio": verdict.ratio.value,
             "low": verdict.ratio.low,
             "high": verdict.ratio.high,
@@ -189,7 +189,8 @@ How often two timings of the same work are called a slow-down, and how often a t
 
 {summary(rows).to_markdown(index=False)}
 
-In brackets Wilson's 95 % interval of the share; seconds are the median, of both sides together. Verdicts of the guard:
+In brackets Wilson's 95 % interval of the share; seconds are the median, of both sides together, for the guard with the
+time in which it judges. Verdicts, {(guard["clock"] == "CPU").sum()} of them by CPU time where wall time was too noisy:
 
 {outcomes.to_markdown()}
 

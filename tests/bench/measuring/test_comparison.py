@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.measuring.comparison import THRESHOLD, Outcome, Verdict, interleave, judge, judge_mixtures, wall_time
+from bench.measuring.comparison import (
+    THRESHOLD,
+    Outcome,
+    Verdict,
+    compare_calls,
+    interleave,
+    judge,
+    judge_mixtures,
+    wall_time,
+)
 
 ROUNDS = 200
 
@@ -213,3 +223,37 @@ def test_what_disturbs_a_machine_for_longer_than_a_round_drops_out() -> None:
         baseline, candidate = samples(seed) * mood * split[0], samples(seed + 1000) * mood * split[1]
         assert judged(baseline, candidate).outcome == "no difference shown"
         assert judged(baseline, 1.05 * candidate).outcome == "slower"
+
+
+def spin(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_a_call_that_computes_is_judged_by_cpu_time_where_wall_time_is_too_noisy() -> None:
+    # Sleeps of random length stand for what takes the core away: they are in wall time alone.
+    moods = random.Random(0)
+    disturbed: list[float] = []
+
+    def call(work: float) -> Callable[[], None]:
+        def run() -> None:
+            spin(work)
+            if moods.random() < 0.8:
+                disturbed.append(moods.uniform(0.0, 0.01))
+                time.sleep(disturbed[-1])
+
+        return run
+
+    verdict = compare_calls(call(0.002), call(0.0021), seconds=2)
+    assert disturbed
+    assert (verdict.clock, verdict.outcome) == ("CPU", "slower")
+    assert verdict.ratio.value == pytest.approx(1.05, abs=0.02)
+
+
+def test_a_call_that_waits_is_never_judged_by_cpu_time() -> None:
+    moods = random.Random(0)
+    verdict = compare_calls(
+        lambda: time.sleep(moods.uniform(0, 0.01)), lambda: time.sleep(moods.uniform(0, 0.01)), seconds=0.5
+    )
+    assert (verdict.clock, verdict.outcome) == ("wall", "too noisy")
