@@ -13,8 +13,8 @@ from bench.measuring.statistics import is_steady
 
 T = TypeVar("T")
 
-ASKING = 0.01
-"""Part of a phase that may be spent on asking whether its samples suffice."""
+ASKING = 0.0025
+"""Part of a phase that may have gone into asking whether its samples suffice before that is asked again."""
 
 
 class Clock:
@@ -77,7 +77,7 @@ def warm_up(step: Callable[[], float], budget: float) -> WarmUp:
 def repeat_until(step: Callable[[], object], converged: Callable[[], bool], budget: float) -> float:
     """Repeat a step until its samples have converged or the budget of seconds is over; returns the phase's seconds.
 
-    Asking whether they have converged takes time too, and is done so rarely that it takes a hundredth of the phase.
+    Asking whether they have converged takes time too, in proportion to the samples, and is done rarely.
     """
     start = time.perf_counter()
     asking = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 from pathlib import Path
@@ -53,19 +52,25 @@ class PeakMemory:
         return int(line.split()[1]) * 1024
 
 
-def available_bytes() -> int:
-    """Memory that new processes can take now: of the machine, or what its control group leaves of a limit."""
-    return int(min(psutil.virtual_memory().available, _left_in_group()))
+def available_bytes(root: Path = Path("/")) -> int:
+    """Memory that new processes can take now: of the machine, or what its control group leaves of a limit.
+
+    Args:
+        root: of the file system, for tests.
+    """
+    return int(min(psutil.virtual_memory().available, _left_in_group(root / "sys/fs/cgroup")))
 
 
-def _left_in_group() -> float:
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+def _left_in_group(group: Path) -> float:
+    """Pages of files that nobody has used of late count as used in a group, but give way (cgroups(7), v2 and v1)."""
+    for limit, used, stat, files in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
         try:
-            root = Path(os.sep, "sys", "fs", "cgroup")
-            return float((root / limit).read_text()) - float((root / used).read_text())
-        except (OSError, ValueError):  # no such group, or "max"
+            left = float((group / limit).read_text()) - float((group / used).read_text())
+            facts = dict(line.split() for line in (group / stat).read_text().splitlines())
+            return left + float(facts[files])
+        except (OSError, ValueError, KeyError):  # no such group, or "max"
             continue
     return float("inf")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
+
+import numpy as np
 
 from adaptive_models.policies import AlwaysFull
 from adaptive_models.system import AdaptiveSystem
 from bench.measuring.clock import Clock, repeat_until, warm_up
 from bench.measuring.machine import Watch
-from bench.measuring.metrics import DECISIONS, widest
+from bench.measuring.metrics import DECISIONS, material
+from bench.measuring.statistics import Interval, bounds, resampled, samples_needed
 from bench.measuring.subject import Subject
 from bench.records.measurement import BatchSamples, FrameSamples, Settings, Timing
 
@@ -20,8 +23,13 @@ STAGES = ("scan", "decide", "hallucinate", "look", "classify")
 STAGE_FRAMES = 3
 """Full frames of the pass in which stages are timed, beside the first of the video, which is not decided about."""
 
+FEWEST = samples_needed(50)
+
+QUICK_RESAMPLES, QUICK_PART = 200, 0.9
+"""Of asking while samples are taken: fewer resamples take less time, and know an interval only to a tenth."""
+
 Tell = Callable[[str, "dict[str, list[float]]"], None]
-"""Is told the name of the phase, and the samples so far by kind, after every step."""
+"""Is told the name of the phase, and the samples so far by kind, before every step."""
 
 
 class Scenario(Protocol):
@@ -109,22 +117,22 @@ def measure_times(subject: Subject, batch: int | None, settings: Settings, decod
     warm: dict[str, list[float]] = {"warm-up": []}
 
     def warm_step() -> float:
+        tell("warming up", warm)
         warm["warm-up"].append(scenario.warm_up())
-        tell("warm-up", warm)
         return warm["warm-up"][-1]
 
     warmed = warm_up(warm_step, settings.warmup)
     watch = Watch(subject.device)
 
     def step() -> None:
+        tell("timing", scenario.kinds)
         scenario.step()
         watch.look()
-        tell("timing", scenario.kinds)
 
-    phase_seconds = repeat_until(step, lambda: widest(scenario.kinds) <= settings.width, settings.budget)
+    phase_seconds = repeat_until(step, lambda: have_converged(scenario.kinds, settings.width), settings.budget)
     activity = watch.activity()
     samples = scenario.samples
-    tell("stages", scenario.kinds)
+    tell("timing stages", {})
     return Timing(
         clock=clock.name,
         warmup_seconds=warmed.seconds,
@@ -136,6 +144,23 @@ def measure_times(subject: Subject, batch: int | None, settings: Settings, decod
         decode_seconds=decode,
         activity=activity,
     )
+
+
+def have_converged(kinds: Mapping[str, Sequence[float]], width: float) -> bool:
+    """Whether the medians of all kinds that take a material part of the time are known to that half-width, surely.
+
+    Args:
+        kinds: seconds by kind.
+        width: as a part of the median.
+    """
+    generator = np.random.default_rng(0)
+    for seconds in material(kinds).values():
+        if len(seconds) < FEWEST:
+            return False
+        medians = np.median(resampled(np.asarray(seconds), generator, QUICK_RESAMPLES), axis=1)
+        if Interval(float(np.median(seconds)), *bounds(medians)).half_width > QUICK_PART * width:
+            return False
+    return True
 
 
 def _stage_times(subject: Subject, clock: Clock) -> dict[str, list[float]]:

@@ -8,17 +8,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from bench.display import note, print_table, say
 from bench.measuring import metrics
 from bench.measuring.energy import joules_per_frame, keeps_up, watt_hours_per_hour
 from bench.measuring.statistics import Interval
 from bench.measuring.worker import Message
-from bench.records.measurement import Case, Record
+from bench.records.measurement import Case, Energy, Record
 
 STARTING_SECONDS = 15.0
 """That a case takes beside its budget of sampling, about, as long as none has shown it."""
+
+REFRESHES = 4
+"""A second; more of them would take time from what is measured."""
 
 
 class CampaignProgress:
@@ -34,12 +37,13 @@ class CampaignProgress:
     def __init__(self, total: int, budget: float) -> None:
         self.total, self.done, self.measured = total, 0, 0
         self._expected = budget + STARTING_SECONDS
-        self._started = time.monotonic()
-        self._case_started = self._started
+        self._case_started = time.monotonic()
         console = Console(stderr=True)
         self._quiet = not console.is_terminal
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=self._quiet)
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
+        self._bar = Progress(
+            *columns, console=console, transient=True, disable=self._quiet, refresh_per_second=REFRESHES
+        )
         self._task = self._bar.add_task("")
         self._name = ""
 
@@ -51,21 +55,21 @@ class CampaignProgress:
 
     def on_case(self, case: Case) -> None:
         """A case begins."""
-        self._name = case.system + (f" batch {case.batch}" if case.scenario == "offline" else "")
+        self._name = _name(case)
         self._case_started = time.monotonic()
         self._show("starting")
 
     def on_message(self, message: Message) -> None:
         """The worker says how far it is."""
-        estimate = "" if message.estimate is None else f", {1e3 * message.estimate:.4g} ms"
-        self._show(f"{message.phase}, {message.samples} samples{estimate}" if message.samples else message.phase)
+        samples = "" if message.estimate is None else f", samples: {message.samples} of {1e3 * message.estimate:.4g} ms"
+        self._show(message.phase + samples)
 
     def on_record(self, record: Record) -> None:
         """A case is over; one that lies from before took no time."""
         took = time.monotonic() - self._case_started
         self.done += 1
         if took > 1:
-            self._expected = (self._expected * bool(self.measured) * self.measured + took) / (self.measured + 1)
+            self._expected = (self._expected * self.measured + took) / (self.measured + 1)
             self.measured += 1
         if self._quiet or record.status.state != "ok":
             note(f"[{self.done}/{self.total}] {record.case.name}: {outcome(record)}")
@@ -73,8 +77,8 @@ class CampaignProgress:
     def _show(self, doing: str) -> None:
         spent = time.monotonic() - self._case_started
         left = max(self._expected - spent, 0) + (self.total - self.done - 1) * self._expected
-        text = f"[{self.done + 1}/{self.total}] {self._name}: {doing} · about {_minutes(left)} left"
-        self._bar.update(self._task, description=text)
+        text = f"[{self.done + 1}/{self.total}] {self._name}: {doing}"
+        self._bar.update(self._task, description=text + f" · about {_minutes(left)} left" * (left >= 1))
 
 
 def _minutes(seconds: float) -> str:
@@ -90,8 +94,8 @@ def outcome(record: Record) -> str:
 
 
 def plus_minus(interval: Interval) -> str:
-    """An estimate with half of its interval's width."""
-    return f"{interval.value:.4g} ± {(interval.high - interval.low) / 2:.2g}"
+    """An estimate with half of its interval's width, as a part of it."""
+    return f"{interval.value:.4g} ± {interval.half_width:.1%}"
 
 
 def summary(record: Record, fps: float) -> dict[str, Any]:
@@ -132,35 +136,52 @@ def _plain(interval: Interval | None) -> dict[str, float] | None:
 
 def show_records(records: Sequence[Record], fps: float) -> None:
     """What was measured, a row per case; what failed or was disturbed, below."""
-    rows = []
     measured = [record for record in records if record.status.state == "ok"]
-    for record in measured:
-        data = summary(record, fps)
-        rows.append(
-            [
-                record.case.system + (f" x{record.case.batch}" if record.case.scenario == "offline" else ""),
-                _cell(metrics.seconds_per_frame(record), 1e3),
-                *(_cell(metrics.frame_latency(record, decision, 50), 1e3) for decision in metrics.DECISIONS),
-                _number(data["frames_per_second"] and data["frames_per_second"]["value"]),
-                _number(data["decode_seconds_per_frame"], 1e3),
-                _number(data["peak_bytes"], 1e-6),
-                _number(data["joules_per_frame"]),
-                _number(data["watt_hours_per_hour"]) if data["keeps_up"] else "too slow",
-                data["energy"],
-            ]
-        )
-    columns = ["system", "ms/frame", "full p50", "pre-scan p50", "skip p50", "frames/s", "decode ms", "peak MB"]
-    print_table([*columns, "J/frame", f"Wh/h at {fps:g} fps", "energy"], rows)
+    _print_filled([_times(record) for record in measured])
+    _print_filled([_memory_and_energy(record, fps) for record in measured])
     for record in records:
         if record.status.state != "ok":
             say("[bold red]{name}[/bold red]: {outcome}", name=record.case.name, outcome=outcome(record))
         for warning in metrics.warnings(record):
-            note(f"warning: {record.case.system}: {warning}")
+            note(f"warning: {_name(record.case)}: {warning}")
     for how in dict.fromkeys(record.energy.how for record in measured if record.energy):
         note(f"energy: {how}")
 
 
-def _cell(interval: Interval | None, factor: float) -> str:
+def _name(case: Case) -> str:
+    return case.system + (f" x{case.batch}" if case.scenario == "offline" else "")
+
+
+def _times(record: Record) -> dict[str, str]:
+    cells = {"system": _name(record.case), "ms/frame": _cell(metrics.seconds_per_frame(record), 1e3)}
+    for decision, title in zip(metrics.DECISIONS, ("full p50", "pre-scan p50", "skip p50"), strict=True):
+        cells[title] = _cell(metrics.frame_latency(record, decision, 50), 1e3)
+    offline = record.case.scenario == "offline"
+    cells["frames/s"] = _cell(metrics.frames_per_second(record)) if offline else ""
+    cells["clips/s"] = _cell(metrics.clips_per_second(record)) if offline else ""
+    return cells
+
+
+def _memory_and_energy(record: Record, fps: float) -> dict[str, str]:
+    energy = record.energy or Energy("unavailable", "")
+    return {
+        "system": _name(record.case),
+        "decode ms": _number(metrics.decode_seconds(record), 1e3),
+        "peak MB": _number(metrics.peak_bytes(record), 1e-6),
+        "J/frame": _number(joules_per_frame(energy)),
+        f"Wh/h at {fps:g} fps": _number(watt_hours_per_hour(energy, fps)) if keeps_up(energy, fps) else "too slow",
+        "energy": energy.label,
+    }
+
+
+def _print_filled(rows: Sequence[dict[str, str]]) -> None:
+    """Print a table without columns in which nothing stands, so that it fits."""
+    columns = [column for column in (rows[0] if rows else ()) if any(row[column] for row in rows)]
+    if columns:
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+def _cell(interval: Interval | None, factor: float = 1.0) -> str:
     return "" if interval is None else plus_minus(interval.scaled(factor))
 
 

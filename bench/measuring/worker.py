@@ -1,12 +1,12 @@
-"""One case, measured in a process of its own: `python -m bench.measuring.worker`, started by a campaign.
+"""One case, measured in a process of its own, which a campaign starts.
 
-It reads a request, one line of JSON, from standard input, tells of its progress in lines of JSON on standard output,
-and writes the record itself, so that a finished case outlives whoever asked for it. When standard input closes, whoever
-asked is gone, and the worker ends.
+It reads a request, one line of JSON, from standard input, and tells of its progress in lines of JSON on standard
+output; the last one holds the record, or the error. When standard input closes, whoever asked is gone, and it ends.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
 from itertools import count
-from pathlib import Path
 from statistics import median
 from typing import IO, TYPE_CHECKING, Any
 
@@ -34,7 +33,6 @@ from bench.records.measurement import (
     Settings,
     StageCount,
     Status,
-    write_record,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +42,13 @@ if TYPE_CHECKING:
     from bench.systems.registry import System
 
 TELL_SECONDS = 0.25
-"""Between two messages of progress."""
+"""Between two messages of progress in a phase."""
+
+GRACE_SECONDS = 5.0
+"""After the time limit, for whoever asked to stop the worker, before it ends itself."""
+
+RECENT = 1000
+"""Samples of which an estimate is told; of all, it would take too long."""
 
 MEMORY_FRAMES = 2
 """Full frames whose peak of memory is taken: the first of a video, and one that the temporal sampler decides about."""
@@ -59,14 +63,12 @@ class Request:
         settings: how thoroughly.
         clip: path of the clip, or "demo"; the case has its name only.
         adapters: for the registry.
-        path: of the record.
     """
 
     case: Case
     settings: Settings
     clip: str
     adapters: list[str]
-    path: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Message:
         samples: taken in this phase.
         estimate: median seconds of the kind of sample that takes most of the time.
         environment: once, as soon as it is known.
+        record: at the end.
         error: why it gives up.
     """
 
@@ -85,33 +88,37 @@ class Message:
     samples: int = 0
     estimate: float | None = None
     environment: Environment | None = None
+    record: Record | None = None
     error: str = ""
 
 
 def main() -> None:
-    """Serve one request."""
+    """Serve one request, and end with status 0 if that came to a record, else 1."""
     line = sys.stdin.readline()
-    threading.Thread(target=_end_with_asker, daemon=True).start()
-    with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # what a model prints is no message
-        tell = partial(_send, answers)
-        try:
-            request = TypeAdapter(Request).validate_json(line)
-            record = measure(request, tell)
-            write_record(record, Path(request.path))
-        except Exception as error:
-            tell(Message("failed", error=in_words(error)))
-            sys.stdout.flush()
-            os._exit(1)  # whatever threads a model has left behind
+    threading.Thread(target=_end_with, args=[os.dup(0)], daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a model that asks a question gets no answer
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a model prints is no message
+    tell = partial(_send, answers)
+    try:
+        request = TypeAdapter(Request).validate_json(line)
+        # A thread in C, which also ends a process whose interpreter is held by a call that does not return.
+        faulthandler.dump_traceback_later(request.settings.time_limit + GRACE_SECONDS, exit=True)
+        tell(Message("done", record=measure(request, tell)))
+    except BaseException as error:  # sys.exit() in a model is no success
+        tell(Message("failed", error=in_words(error)))
+        os._exit(1)
+    os._exit(0)  # whatever threads a model has left behind
 
 
-def _end_with_asker() -> None:
-    sys.stdin.read()
+def _end_with(asker: int) -> None:
+    """End as soon as the other end of this file is closed."""
+    os.read(asker, 1)
     os._exit(1)
 
 
 def _send(answers: IO[str], message: Message) -> None:
-    answers.write(json.dumps(asdict(message)) + "\n")
+    answers.write(json.dumps(asdict(message), allow_nan=False) + "\n")
     answers.flush()
 
 
@@ -135,13 +142,15 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     torch.set_num_threads(case.threads)
     device, dtype = torch.device(case.device), getattr(torch, case.dtype)
     surroundings = environment(device)
-    tell(Message("building", environment=surroundings))
+    tell(Message("loading", environment=surroundings))
     system = registry(request.adapters).find(case.system)
+    tell(Message("decoding"))
     footage = load_footage(request.clip, case.frames, wants_audio(system))
+    tell(Message("building"))
     subject, memory = _build(system, footage, case, device, dtype)
     batch = case.batch if case.scenario == "offline" else None
     timing = measure_times(subject, batch, settings, footage.decode_seconds, _teller(tell))
-    tell(Message("energy"))
+    tell(Message("taking energy"))
     energy = measure_energy(_unit_of_energy(subject, batch), settings.energy, device)
     tell(Message("counting"))
     peak = measure_peak(device, dtype)
@@ -215,20 +224,16 @@ def _counts(system: System, policy: str) -> Counts:
 
 
 def _teller(tell: Callable[[Message], None]) -> Callable[[str, dict[str, list[float]]], None]:
-    """Tells now and then of the kind of sample that takes most of the time."""
-    last = 0.0
+    """Tells of each phase at its start, and then now and then of the kind of sample that takes most of the time."""
+    last_phase, last_time = "", 0.0
 
     def told(phase: str, kinds: dict[str, list[float]]) -> None:
-        nonlocal last
+        nonlocal last_phase, last_time
         now = time.monotonic()
-        if now - last < TELL_SECONDS:
+        if phase == last_phase and now - last_time < TELL_SECONDS:
             return
-        last = now
+        last_phase, last_time = phase, now
         longest = max(kinds.values(), key=sum, default=[])
-        tell(Message(phase, sum(map(len, kinds.values())), median(longest) if longest else None))
+        tell(Message(phase, sum(map(len, kinds.values())), median(longest[-RECENT:]) if longest else None))
 
     return told
-
-
-if __name__ == "__main__":
-    main()

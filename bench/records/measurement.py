@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from bench.errors import RunError
-from bench.records.counts import STRICT
 from bench.records.files import write_text
 
 SCHEMA: Literal[1] = 1
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Scenario = Literal["single-stream", "offline"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -233,6 +234,9 @@ class FrameSamples:
     decision: list[Decision]
     seconds: list[Seconds]
 
+    def __post_init__(self) -> None:
+        _check_columns(self)
+
 
 @dataclass(frozen=True)
 class BatchSamples:
@@ -245,6 +249,15 @@ class BatchSamples:
     prescan: list[int]
     skip: list[int]
     seconds: list[Seconds]
+
+    def __post_init__(self) -> None:
+        _check_columns(self)
+
+
+def _check_columns(samples: FrameSamples | BatchSamples) -> None:
+    lengths = {name: len(column) for name, column in vars(samples).items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns of unequal length: {lengths}")
 
 
 @dataclass(frozen=True)
@@ -372,9 +385,12 @@ class Record:
     notes: list[str] = field(default_factory=list)
 
 
+_RECORDS = TypeAdapter(Record)
+
+
 def json_schema() -> dict[str, Any]:
     """The format of a record as a JSON schema (draft 2020-12)."""
-    return {"$schema": GenerateJsonSchema.schema_dialect, **TypeAdapter(Record).json_schema()}
+    return {"$schema": GenerateJsonSchema.schema_dialect, **_RECORDS.json_schema()}
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -383,7 +399,7 @@ def write_record(record: Record, path: Path) -> None:
     Raises:
         RunError: the folder cannot be written to, or the disk is full.
     """
-    write_text(path, json.dumps(asdict(record), indent=1) + "\n")
+    write_text(path, json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
 
 
 def read_record(path: Path) -> Record:
@@ -393,7 +409,7 @@ def read_record(path: Path) -> Record:
         RunError: a file that is not there, damaged, or of another schema.
     """
     try:
-        return TypeAdapter(Record).validate_json(path.read_bytes())
+        return _RECORDS.validate_json(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{path}: no such record") from None
     except OSError as error:
@@ -403,7 +419,8 @@ def read_record(path: Path) -> Record:
         if first["loc"] == ("schema",) and isinstance(first["input"], int):
             raise RunError(f"{path}: schema {first['input']}, this version reads {SCHEMA}") from None
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(f"{path}: damaged ({where}: {first['msg']})") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise RunError(f"{path}: damaged ({where}: {message})") from None
 
 
 def read_records(folder: Path, on_problem: Callable[[str], None]) -> list[Record]:
@@ -414,7 +431,7 @@ def read_records(folder: Path, on_problem: Callable[[str], None]) -> list[Record
         on_problem: called with what is wrong with a record that cannot be read.
     """
     records = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("[!.]*.json")):  # without what was being written when a run was killed
         try:
             records.append(read_record(path))
         except RunError as error:

@@ -1,0 +1,65 @@
+"""How much of the measured phase the harness takes for itself, beside the samples' own time.
+
+Run with `pytest tests/benchmarks/test_measuring_overhead.py --benchmark-only -s`.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+
+from adaptive_models.data.clips import TensorClip
+from bench.measuring.metrics import overhead
+from bench.measuring.scenarios import measure_times
+from bench.measuring.subject import Footage, Subject
+from bench.measuring.worker import _teller
+from bench.records.measurement import Settings, Timing
+from bench.systems.registry import System
+
+LIMIT = 0.02
+STEPS = {"1 ms": 0.001, "5 ms": 0.005, "100 ms": 0.1}
+BUDGET = 4.0
+
+
+class Work(nn.Module):
+    """Computes for a given time, whatever the speed of the machine."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def forward(self, x: Tensor) -> None:
+        end = time.perf_counter() + self.seconds
+        while time.perf_counter() < end:
+            x = x.relu()
+
+
+def measured(seconds: float, width: float) -> Timing:
+    system = System("work", lambda: Work(seconds), {"rgb": (3, 8, 8)})
+    footage = Footage([TensorClip(torch.zeros(4, 3, 8, 8), None)], [], [])
+    subject = Subject(system, footage, "fixed", torch.device("cpu"), torch.float32)
+    settings = Settings(width, BUDGET, warmup=0.5, energy=0, time_limit=60, memory_limit=1 << 40)
+    return measure_times(subject, None, settings, [], _teller(lambda _: None))
+
+
+def test_the_harness_takes_less_than_2_percent_of_the_measured_phase(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    rows = {
+        (step, end): measured(seconds, width)
+        for step, seconds in STEPS.items()
+        for end, width in (("the budget", 1e-9), ("its interval", 0.02))
+    }
+    benchmark.pedantic(measured, (0.001, 0.02), rounds=1)
+    with capsys.disabled():
+        print(f"\n\n{'step':8s} {'ended by':14s} {'samples':>8s} {'phase':>9s} {'overhead':>9s}")
+        for (step, end), timing in rows.items():
+            assert timing.frames is not None
+            samples = len(timing.frames.seconds)
+            print(f"{step:8s} {end:14s} {samples:8d} {timing.phase_seconds:7.2f} s {overhead(timing):9.3%}")
+    assert max(map(overhead, rows.values())) < LIMIT
