@@ -25,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+INTERRUPTED = 130
 PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -408,17 +409,20 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; errors are one line, with status 2 for a wrong call and 1 for a failed run."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.exit(app(arguments or ["--help"], standalone_mode=False))
+        status = app(arguments or ["--help"], standalone_mode=False)
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt  # which some versions of Typer turn into a status, without a word
+        sys.exit(status)
     except UsageError as error:
         _fail(error, 2)
     except (RunError, OSError) as error:
         _fail(error, 1)
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        _fail("interrupted", INTERRUPTED)
     except Exception as error:
         # Typer may carry a click of its own, so that its errors are known by what they have, not by their class.
         if type(error).__name__ == "Abort":
-            _fail("interrupted", 130)
+            _fail("interrupted", INTERRUPTED)
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message(), getattr(error, "exit_code", 2))

@@ -104,7 +104,7 @@ def _kind_of(name: str) -> Kind:
     if path.is_file():
         return "record"
     if path.is_dir():
-        return "folder of records" if any(path.glob("*.json")) else "working tree"
+        return "folder of records" if any(path.glob("[!.]*.json")) else "working tree"
     return "system"
 
 

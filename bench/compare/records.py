@@ -57,7 +57,7 @@ def compare_folders(a: Path, b: Path, on_problem: Callable[[str], None]) -> list
     Raises:
         RunError: no record of one has its like in the other.
     """
-    names = [{path.name for path in folder.glob("*.json")} for folder in (a, b)]
+    names = [{path.name for path in folder.glob("[!.]*.json")} for folder in (a, b)]
     if not names[0] & names[1]:
         raise RunError(f"{a} and {b} have no record in common")
     for name in sorted(names[0] ^ names[1]):

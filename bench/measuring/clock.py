@@ -13,6 +13,9 @@ from bench.measuring.statistics import is_steady
 
 T = TypeVar("T")
 
+SHORTEST = 1.0
+"""Seconds of a phase at least, if the budget has them."""
+
 ASKING = 0.0025
 """Part of a phase that may have gone into asking whether its samples suffice before that is asked again."""
 
@@ -77,7 +80,8 @@ def warm_up(step: Callable[[], float], budget: float) -> WarmUp:
 def repeat_until(step: Callable[[], object], converged: Callable[[], bool], budget: float) -> float:
     """Repeat a step until its samples have converged or the budget of seconds is over; returns the phase's seconds.
 
-    Asking whether they have converged takes time too, in proportion to the samples, and is done rarely.
+    Asking whether they have converged takes time too, in proportion to the samples, and is done rarely; and not before a
+    second is over, or nobody would see a drift or a disturbance.
     """
     start = time.perf_counter()
     asking = 0.0
@@ -86,7 +90,7 @@ def repeat_until(step: Callable[[], object], converged: Callable[[], bool], budg
         now = time.perf_counter()
         if now - start >= budget:
             return now - start
-        if asking <= ASKING * (now - start):
+        if now - start >= SHORTEST and asking <= ASKING * (now - start):
             if converged():
                 return now - start
             asking += time.perf_counter() - now

@@ -6,6 +6,7 @@ Columns of samples are lists of equal length. Times are in seconds, energies in 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,10 +61,17 @@ class Case:
 
     @property
     def name(self) -> str:
-        """For files and messages, as in "epic-s3-t4.single-stream.cpu.float32.published"."""
-        batch = f".batch{self.batch}" if self.scenario == "offline" else ""
-        parts = (self.system.replace("/", "-"), self.scenario + batch, self.device.replace(":", "-"), self.dtype)
-        return ".".join([*parts, "".join(c if c.isalnum() or c == "-" else "-" for c in self.policy)])
+        """For files and messages, as in "epic--s3-t4.single-stream.cpu-2-threads.float32.published.demo-10-frames"."""
+        batch = f"-batch-{self.batch}" if self.scenario == "offline" else ""
+        parts = (
+            self.system.replace("/", "--"),
+            self.scenario + batch,
+            f"{self.device}-{self.threads}-threads",
+            self.dtype,
+            self.policy,
+            f"{self.clip}-{self.frames}-frames",
+        )
+        return ".".join(re.sub(r"[^\w-]", "-", part) for part in parts)
 
 
 @dataclass(frozen=True)

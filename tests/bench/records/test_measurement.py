@@ -205,6 +205,10 @@ def test_operations_of_a_call_are_those_of_its_stages() -> None:
 
 
 def test_names_of_cases_are_names_of_files_and_tell_them_apart() -> None:
-    assert CASE.name == "epic-s3-t4.single-stream.cuda-0.float32.published"
-    offline = replace(CASE, scenario="offline", batch=4, policy="path/to my.py:Policy")
-    assert offline.name == "epic-s3-t4.offline.batch4.cuda-0.float32.path-to-my-py-Policy"
+    assert CASE.name == "epic--s3-t4.single-stream.cuda-0-2-threads.float32.published.demo-10-frames"
+    offline = replace(CASE, scenario="offline", batch=4, policy="path/to my.py:Policy", clip="a clip.mp4")
+    assert offline.name == (
+        "epic--s3-t4.offline-batch-4.cuda-0-2-threads.float32.path-to-my-py-Policy.a-clip-mp4-10-frames"
+    )
+    others = [replace(CASE, **{name: value}) for name, value in (("threads", 1), ("frames", 16), ("clip", "x.mp4"))]
+    assert len({case.name for case in [CASE, *others]}) == 4

@@ -103,7 +103,7 @@ def test_failed_cases_warnings_and_notes_are_told(records: Sequence[Record], tmp
         "killed",
         "by signal 9 / while timing",
     )
-    assert "- epic-tbn-ra.single-stream.cuda.float32.fixed: only 5 full frames" in text
+    assert "- epic--tbn-ra.single-stream.cuda-2-threads.float32.fixed.demo-10-frames: only 5 full frames" in text
     assert "- silent clip (2 of 5 cases)" in text
     assert "- Energy on cpu, estimated:tdp: a guess." in text
     assert "- Energy on cuda, measured:nvml: a counter." in text
