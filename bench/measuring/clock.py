@@ -80,8 +80,8 @@ def warm_up(step: Callable[[], float], budget: float) -> WarmUp:
 def repeat_until(step: Callable[[], object], converged: Callable[[], bool], budget: float) -> float:
     """Repeat a step until its samples have converged or the budget of seconds is over; returns the phase's seconds.
 
-    Asking whether they have converged takes time too, in proportion to the samples, and is done rarely; and not before a
-    second is over, or nobody would see a drift or a disturbance.
+    Asking whether they have converged takes time too, in proportion to the samples, and is done rarely; and not before
+    a second is over, or nobody would see a drift or a disturbance.
     """
     start = time.perf_counter()
     asking = 0.0

@@ -78,6 +78,9 @@ def killed():
 def long():
     return Net(seconds=0.03, uneven=1) if TROUBLE.exists() else Net()
 """
+CASE = "single-stream.cpu-1-threads.float32.fixed.demo-4-frames"
+"""How names of cases end here."""
+
 FAULTS = {
     "unbuilt": ("failed", "while building: small/unbuilt cannot be built: OSError: no such weights [at all]"),
     "killed": ("killed", "by SIGKILL while timing"),
@@ -137,7 +140,7 @@ def test_a_system_that_fails_costs_nothing_but_itself(first: Result, work: Path)
     (machine,) = {path.parent.name for path in found.values()}
     assert re.fullmatch(r"[a-z0-9-]+", machine)
     assert {name: path.name for name, path in found.items()} == {
-        name: f"small--{name}.single-stream.cpu-1-threads.float32.fixed.demo-4-frames.json" for name in ("good", *FAULTS)
+        name: f"small--{name}.{CASE}.json" for name in ("good", *FAULTS)
     }
     for name, (state, cause) in FAULTS.items():
         record = read_record(found[name])
@@ -149,11 +152,9 @@ def test_a_system_that_fails_costs_nothing_but_itself(first: Result, work: Path)
 def test_what_was_measured_is_shown_with_what_failed(first: Result) -> None:
     lines = first.err.splitlines()
     state, cause = FAULTS["unbuilt"]
-    unbuilt = f"small--unbuilt.single-stream.cpu-1-threads.float32.fixed.demo-4-frames: {state}, {cause}"
+    unbuilt = f"small--unbuilt.{CASE}: {state}, {cause}"
     assert lines[0] == f"[1/3] {unbuilt}"
-    assert re.fullmatch(
-        r"\[3/3\] small--good\.single-stream\.cpu-1-threads\.float32\.fixed\.demo-4-frames: [\d.]+ ± [\d.]+% ms per frame", lines[2]
-    )
+    assert re.fullmatch(rf"\[3/3\] small--good\.{re.escape(CASE)}: [\d.]+ ± [\d.]+% ms per frame", lines[2])
     assert lines[-1] == "foveabench: 2 of 3 cases failed: small/unbuilt, small/killed"
     assert "energy: left out" in lines
     table = [line.split() for line in first.out.splitlines()]
@@ -286,7 +287,7 @@ def test_what_ctrl_c_and_kills_leave_is_completed_by_resuming(first: Result, wor
     run.type(b"\x03")
     status, lines = run.end()
     assert status == 130
-    assert "[2/3] small--long.single-stream.cpu-1-threads.float32.fixed.demo-4-frames: interrupted, Ctrl-C while timing" in lines
+    assert f"[2/3] small--long.{CASE}: interrupted, Ctrl-C while timing" in lines
     assert "Traceback" not in run.seen
     assert re.search(r"\[2/3\] small/long: (starting|loading|decoding) · about \d+ s left", run.seen)
     assert re.search(r"\[2/3\] small/long: timing, samples: \d+ of [\d.]+ ms", run.seen)
