@@ -366,8 +366,9 @@ def disturbances(activity: Activity) -> list[str]:
     stolen = activity.stolen_cpu_seconds or 0.0
     if stolen > 0.01 * seconds + rounding:
         found.append(f"the hypervisor gave {stolen / seconds:.0%} of a core to others")
+    # Threads of one process make each other wait too: it is a hint for want of a better one.
     switches = (activity.involuntary_switches or 0) / seconds
-    if switches > 10 * cores and activity.involuntary_switches:
+    if activity.busy_cpu_seconds is None and switches > 10 * cores:
         found.append(f"it had to wait for other processes {switches:.0f} times a second")
     found += _changes("CPU", activity.clocks_mhz)
     if activity.throttled:

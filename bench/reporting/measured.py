@@ -23,7 +23,7 @@ from bench.measuring.metrics import (
     warnings,
 )
 from bench.measuring.statistics import Interval
-from bench.records.measurement import Record
+from bench.records.measurement import Case, Record
 
 MEGABYTE = 10**6
 
@@ -78,6 +78,11 @@ def spatial_sampler(system: str) -> str | None:
     """The S_k of an (S_k, T_M), against which its speed-ups are, as in "epic/s3" of "epic/s3-t4"; None for others."""
     found = re.fullmatch(r"(.+/s\d+)-t\d+", system)
     return found[1] if found else None
+
+
+def at_published_point(case: Case) -> bool:
+    """Whether a case is what the published tables have; of an S_k, which has nothing to decide, any is."""
+    return case.policy in PUBLISHED_POINT or spatial_sampler(case.system) is None
 
 
 def flops_per_frame(record: Record) -> float | None:
@@ -168,7 +173,7 @@ def published_points(records: Iterable[Record]) -> dict[str, list[Record]]:
     """
     rivals: dict[tuple[str, str], dict[Setup, list[Record]]] = {}
     for record in records:
-        if record.case.scenario == "single-stream" and record.case.policy in PUBLISHED_POINT:
+        if record.case.scenario == "single-stream" and at_published_point(record.case):
             setup = setup_of(record)
             rivals.setdefault((setup.name, workload_of(record.case.system)), {}).setdefault(setup, []).append(record)
     points: dict[str, list[Record]] = {}

@@ -334,6 +334,7 @@ def activity(seconds: float = 10.0, cores: int = 2, own: float = 10.0, **more: A
         (activity(busy_cpu_seconds=13.0), ["other processes used 30% of a core"]),
         (activity(busy_cpu_seconds=9.8), []),  # rounded down
         (activity(stolen_cpu_seconds=0.5), ["the hypervisor gave 5% of a core to others"]),
+        (activity(busy_cpu_seconds=10.0, involuntary_switches=1200), []),
         (activity(involuntary_switches=1200), ["it had to wait for other processes 120 times a second"]),
         (activity(clocks_mhz=[3400.0, 3450.0, 3390.0]), []),
         (activity(clocks_mhz=[3400.0, 2000.0, 3400.0]), ["the CPU's clock went from 2000 to 3400 MHz"]),
