@@ -72,7 +72,7 @@ class CampaignProgress:
             self._expected = (self._expected * self.measured + took) / (self.measured + 1)
             self.measured += 1
         if self._quiet or record.status.state != "ok":
-            note(f"[{self.done}/{self.total}] {record.case.name}: {outcome(record)}")
+            note(f"[{self.done}/{self.total}] {_name(record.case)}: {outcome(record)}")
 
     def _show(self, doing: str) -> None:
         spent = time.monotonic() - self._case_started
@@ -141,7 +141,7 @@ def show_records(records: Sequence[Record], fps: float) -> None:
     _print_filled([_memory_and_energy(record, fps) for record in measured])
     for record in records:
         if record.status.state != "ok":
-            say("[bold red]{name}[/bold red]: {outcome}", name=record.case.name, outcome=outcome(record))
+            say("[bold red]{name}[/bold red]: {outcome}", name=_name(record.case), outcome=outcome(record))
         for warning in metrics.warnings(record):
             note(f"warning: {_name(record.case)}: {warning}")
     for how in dict.fromkeys(record.energy.how for record in measured if record.energy):

@@ -201,12 +201,14 @@ def energy(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> lis
         figure, panels = _panels(data, ["energy_label", "workload"], height=2.6)
         for axes, part in panels:
             fixed = list(part[part["crops"].isna()].sort_values("top1_published", ascending=False)["system"])
+            middle = (part["joules_per_frame"].min() * part["joules_per_frame"].max()) ** 0.5  # of a logarithmic axis
             for _, row in part.iterrows():
                 x, y = row["joules_per_frame"], row["top1_published"]
                 if pd.isna(row["crops"]):
                     axes.plot(x, y, "*", color="0.4", markersize=5)
                     offset = 0, 4 if fixed.index(row["system"]) % 2 == 0 else -9  # lest neighbours cover each other
-                    axes.annotate(row["title"], (x, y), offset, textcoords="offset points", ha="right", fontsize=6)
+                    side = "left" if x < middle else "right"
+                    axes.annotate(row["title"], (x, y), offset, textcoords="offset points", ha=side, fontsize=6)
                 else:
                     colour = "0.3" if pd.isna(row["max_skip"]) else _colour(colours, row["max_skip"])
                     axes.plot(x, y, MARKERS[row["crops"] % len(MARKERS)], color=colour)

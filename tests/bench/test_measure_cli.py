@@ -22,6 +22,7 @@ import pytest
 
 from adaptive_models.data.demo import write_demo_clip
 from bench.cli import main
+from bench.measuring.cases import default_threads
 from bench.records.measurement import json_schema, read_record
 
 SYSTEMS = """
@@ -78,7 +79,8 @@ def killed():
 def long():
     return Net(seconds=0.03, uneven=1) if TROUBLE.exists() else Net()
 """
-CASE = "single-stream.cpu-1-threads.float32.fixed.demo-4-frames"
+SETUP = f"cpu-{default_threads()}-threads.float32.fixed.clip-mp4-4-frames"
+CASE = f"single-stream.{SETUP}"
 """How names of cases end here."""
 
 FAULTS = {
@@ -152,9 +154,9 @@ def test_a_system_that_fails_costs_nothing_but_itself(first: Result, work: Path)
 def test_what_was_measured_is_shown_with_what_failed(first: Result) -> None:
     lines = first.err.splitlines()
     state, cause = FAULTS["unbuilt"]
-    unbuilt = f"small--unbuilt.{CASE}: {state}, {cause}"
+    unbuilt = f"small/unbuilt: {state}, {cause}"
     assert lines[0] == f"[1/3] {unbuilt}"
-    assert re.fullmatch(rf"\[3/3\] small--good\.{re.escape(CASE)}: [\d.]+ ± [\d.]+% ms per frame", lines[2])
+    assert re.fullmatch(r"\[3/3\] small/good: [\d.]+ ± [\d.]+% ms per frame", lines[2])
     assert lines[-1] == "foveabench: 2 of 3 cases failed: small/unbuilt, small/killed"
     assert "energy: left out" in lines
     table = [line.split() for line in first.out.splitlines()]
@@ -182,7 +184,7 @@ def test_offline_measures_batches_of_clips(work: Path) -> None:
     result = Result(*call("good"), "--out", "offline", "--scenario", "offline", "--batch", "3", "--json")
     assert result.status == 0
     (data,) = json.loads(result.out)
-    assert data["case"] == "small-good.offline.batch3.cpu.float32.fixed"
+    assert data["case"] == f"small--good.offline-batch-3.{SETUP}"
     # a batch of three clips takes four calls, which sleep for 2 ms each
     assert 20 < data["clips_per_second"]["value"] < 3 / 0.008
     assert data["frames_per_second"]["value"] == pytest.approx(4 * data["clips_per_second"]["value"])
@@ -287,7 +289,7 @@ def test_what_ctrl_c_and_kills_leave_is_completed_by_resuming(first: Result, wor
     run.type(b"\x03")
     status, lines = run.end()
     assert status == 130
-    assert f"[2/3] small--long.{CASE}: interrupted, Ctrl-C while timing" in lines
+    assert "[2/3] small/long: interrupted, Ctrl-C while timing" in lines
     assert "Traceback" not in run.seen
     assert re.search(r"\[2/3\] small/long: (starting|loading|decoding) · about \d+ s left", run.seen)
     assert re.search(r"\[2/3\] small/long: timing, samples: \d+ of [\d.]+ ms", run.seen)

@@ -367,7 +367,7 @@ LARGE_SECOND = "if request.case.system == 'small/b': return measured(request, no
 def test_a_record_that_cannot_be_written_stops_the_run_with_one_line(act: Act, tmp_path: Path) -> None:
     folder = tmp_path / "records"
     act(LARGE_SECOND)
-    with files_up_to(50_000), pytest.raises(RunError, match=r"^cannot write [^\n]*small-b[^\n]*: File too large$"):
+    with files_up_to(50_000), pytest.raises(RunError, match=r"^cannot write [^\n]*small--b[^\n]*: File too large$"):
         made(folder).run(resume=False)
     before = contents(folder)
     assert list(before) == [f"{CASES[0].name}.json"]
@@ -391,7 +391,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_stops_the_run_with_one_line(act: Act, small_disk: Path) -> None:
     folder = small_disk / "records"
     act(LARGE_SECOND)
-    with pytest.raises(RunError, match=r"^cannot write [^\n]*small-b[^\n]*: No space left on device$"):
+    with pytest.raises(RunError, match=r"^cannot write [^\n]*small--b[^\n]*: No space left on device$"):
         made(folder).run(resume=False)
     before = contents(folder)
     assert list(before) == [f"{CASES[0].name}.json"]
