@@ -267,9 +267,9 @@ def test_baselines_are_not_listed_as_unused_when_only_some_tests_run(
 def test_a_change_in_a_copy_of_san19_fails_with_the_layer_and_both_counts(
     pytester: pytest.Pytester, run: Run, change: str, line: str
 ) -> None:
-    pytester.makepyfile(test_san=SAN.replace("CHANGE", ""))
+    pytester.makepyfile(test_copy_of_san19=SAN.replace("CHANGE", ""))
     run("--benchmark", "--efficiency-update").assert_outcomes(passed=1)
-    pytester.makepyfile(test_san=SAN.replace("CHANGE", change))
+    pytester.makepyfile(test_copy_of_san19=SAN.replace("CHANGE", change))
     result = run("--benchmark")
     result.assert_outcomes(failed=1)
     lines = [text for text in result.outlines if text.startswith("copy-of-san19: ")]
