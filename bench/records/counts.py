@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
-from bench.errors import RunError
-from bench.records.files import write_text
+from bench.records.files import read_json, write_text
 
 if TYPE_CHECKING:
     from bench.systems.registry import System
@@ -172,15 +171,4 @@ def read_counts(path: Path) -> list[Count]:
     Raises:
         RunError: a file that is not there, damaged, or of another schema.
     """
-    try:
-        return TypeAdapter(CountFile).validate_json(path.read_bytes()).counts
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such file; `foveabench reproduce` makes it") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["loc"] == ("schema",) and isinstance(first["input"], int):
-            raise RunError(f"{path}: schema {first['input']}, this version reads {SCHEMA}") from None
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(f"{path}: damaged ({where}: {first['msg']})") from None
+    return read_json(path, TypeAdapter(CountFile), SCHEMA, "no such file; `foveabench reproduce` makes it").counts

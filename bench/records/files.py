@@ -6,8 +6,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from bench.errors import RunError
+
+T = TypeVar("T")
 
 
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
@@ -44,3 +49,29 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     write_file(path, write)
+
+
+def read_json(path: Path, adapter: TypeAdapter[T], schema: int, missing: str) -> T:
+    """Read a JSON file, and validate it.
+
+    Args:
+        path: the file.
+        adapter: what it must hold, with its version in "schema".
+        schema: the version that is read.
+        missing: what to say if there is no such file.
+
+    Raises:
+        RunError: a file that is not there, damaged, or of another schema; it names the first thing that is wrong.
+    """
+    try:
+        return adapter.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RunError(f"{path}: {missing}") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["loc"] == ("schema",) and isinstance(first["input"], int):
+            raise RunError(f"{path}: schema {first['input']}, this version reads {schema}") from None
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RunError(f"{path}: damaged ({where}: {first['msg'].removeprefix('Value error, ')})") from None

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from bench.errors import RunError
-from bench.records.files import write_text
+from bench.records.files import read_json, write_text
 
 SCHEMA: Literal[1] = 1
 
@@ -416,19 +416,7 @@ def read_record(path: Path) -> Record:
     Raises:
         RunError: a file that is not there, damaged, or of another schema.
     """
-    try:
-        return _RECORDS.validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise RunError(f"{path}: no such record") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["loc"] == ("schema",) and isinstance(first["input"], int):
-            raise RunError(f"{path}: schema {first['input']}, this version reads {SCHEMA}") from None
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        message = first["msg"].removeprefix("Value error, ")
-        raise RunError(f"{path}: damaged ({where}: {message})") from None
+    return read_json(path, _RECORDS, SCHEMA, "no such record")
 
 
 def read_records(folder: Path, on_problem: Callable[[str], None]) -> list[Record]:
