@@ -20,7 +20,7 @@ _START = "import sys; sys.path[:] = {path!r}; from bench.guards.memory import ma
 
 
 def peak_memory(places: list[str]) -> int:
-    """Bytes by which one call of a system raises a process' resident memory at most, on one thread.
+    """Bytes by which a call of a system, the second, raises a process' resident memory at most, on one thread.
 
     Args:
         places: where a fresh process finds the system: its id, or several places of which one will do, each as
@@ -64,6 +64,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     call = one_call(_find(sys.argv[1:]))
+    call()  # the first loads code too, more or less of it as the machine has it at hand
     before, peak = resident_bytes(), PeakMemory()
     call()
     print(peak.peak_bytes - before)
