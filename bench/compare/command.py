@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.compare.records import compare_folders, compare_records
+from bench.compare.records import compare_folders, compare_records, refuse_different_tasks
 from bench.compare.result import Comparison
 from bench.compare.revisions import compare_revisions
 from bench.compare.systems import compare_systems
@@ -96,6 +96,7 @@ def compare_any(a: str, b: str, task: Task, advance: Callable[[str], None]) -> l
         if not task.live:
             return [compare_records(*records)]
         first, second = (record.case for record in records)
+        refuse_different_tasks(first, second, ("device", "threads"))
     return [compare_systems(first, second, registry(task.adapters), task.clip, task.seconds, advance)]
 
 

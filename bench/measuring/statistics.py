@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -76,6 +77,18 @@ def bounds(drawn: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, fl
     tail = 50 * (1 - confidence)
     low, high = np.percentile(drawn, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def ratio(over: Interval, under: Interval) -> Interval:
+    """Quotient of two independent positive estimates, with its interval.
+
+    On the logarithmic scale, the distance of each bound is the root of the sum of squares of the two distances that
+    lead there, so that intervals need not be symmetric (MOVER: Donner and Zou, 2012).
+    """
+    value = over.value / under.value
+    down = math.hypot(math.log(over.value / over.low), math.log(under.high / under.value))
+    up = math.hypot(math.log(over.high / over.value), math.log(under.value / under.low))
+    return Interval(value, value * math.exp(-down), value * math.exp(up))
 
 
 @cache

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from adaptive_models.data.clips import ClipError, TensorClip, VideoClip
 from adaptive_models.data.demo import write_demo_clip
-from adaptive_models.policies import AlwaysFull, Policy
+from adaptive_models.policies import Policy
 from adaptive_models.system import AdaptiveSystem
 from bench.errors import RunError
 from bench.streaming import make_policy
@@ -155,10 +155,6 @@ class Subject:
                 for position, call in enumerate(calls):
                     self._call(call)
                     yield Frame(video, position * self.system.frames, "full")
-
-    def warm_stream(self) -> Iterator[Frame]:
-        """The same with every frame full."""
-        return self.stream(AlwaysFull())
 
     def batch(self, first_video: int, size: int, policy: Policy | None = None) -> list[Frame]:
         """Run a batch of clips side by side; returns what happened to each frame."""

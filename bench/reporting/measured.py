@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from bench.measuring.metrics import (
     seconds_per_frame,
     warnings,
 )
-from bench.measuring.statistics import Interval
+from bench.measuring.statistics import Interval, ratio
 from bench.records.measurement import Case, Record
 
 MEGABYTE = 10**6
@@ -100,18 +99,6 @@ def flops_per_frame(record: Record) -> float | None:
         shares = executed
     prescan = sum(stage.flops for stage in counts.stages if stage.name in PRESCAN_STAGES)
     return (shares["prescan"] * prescan + shares["full"] * counts.flops) / 100 / counts.frames
-
-
-def ratio(over: Interval, under: Interval) -> Interval:
-    """Quotient of two independent positive estimates, with its interval.
-
-    On the logarithmic scale, the distance of each bound is the root of the sum of squares of the two distances that
-    lead there, so that intervals need not be symmetric (MOVER: Donner and Zou, 2012).
-    """
-    value = over.value / under.value
-    down = math.hypot(math.log(over.value / over.low), math.log(under.high / under.value))
-    up = math.hypot(math.log(over.high / over.value), math.log(under.value / under.low))
-    return Interval(value, value * math.exp(-down), value * math.exp(up))
 
 
 def operating_points(records: Sequence[Record]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from bench.errors import RunError
 from bench.measuring.metrics import DECISIONS, NAMES, samples_by_kind, stage_seconds
+from bench.measuring.statistics import samples_needed
 from bench.published.tables import published_row
 from bench.records.counts import Count
 from bench.records.measurement import Record
@@ -159,7 +160,8 @@ def speedup(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> li
 
 
 def latency(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> list[Path]:
-    """Write the time of every single frame of a few systems by decision, each with its median and 90th percentile.
+    """Write the time of every single frame of a few systems by decision, each with its median and, of
+    enough samples to tell, its 90th percentile.
 
     Raises:
         RunError: as `latencies`, or the folder cannot be written to.
@@ -178,6 +180,8 @@ def latency(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> li
                 colour = colours[DECISIONS.index(decision)]
                 axes.scatter(samples, y + jitter, 2, color=colour, alpha=0.5, linewidth=0, rasterized=True)
                 for q, width in ((50, 1.6), (90, 0.7)):
+                    if q > 50 and len(samples) < samples_needed(q):
+                        continue
                     axes.vlines(samples.quantile(q / 100), y - 0.42, y + 0.42, color="black", linewidth=width)
             axes.set_yticks(range(len(systems)), [_math(titles.get(system, system)) for system in systems])
             axes.set(xlabel=f"ms per {NAMES[decision].removesuffix('s')} (measured)", ylim=(-0.6, len(systems) - 0.4))
@@ -185,7 +189,7 @@ def latency(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> li
             _log_ticks(axes, part["ms"])
             axes.grid(visible=False, axis="y")
         handles = [Line2D([], [], color="black", linewidth=1.6, label="median")]
-        handles.append(Line2D([], [], color="black", linewidth=0.7, label="90th percentile"))
+        handles.append(Line2D([], [], color="black", linewidth=0.7, label="90th percentile (of 64 samples or more)"))
         figure.legend(handles=handles, loc="outside upper right", ncols=2, frameon=False)
         return save_figure(figure, data, "latency", out)
 

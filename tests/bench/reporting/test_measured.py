@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.measuring.statistics import Interval
+from bench.measuring.statistics import Interval, ratio
 from bench.records.measurement import BatchSamples, Energy, Record, Status
-from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points, ratio
+from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points
 
 MakeRecord = Callable[..., Record]
 
