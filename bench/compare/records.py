@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.compare.result import Comparison
 from bench.errors import RunError, UsageError
 from bench.measuring.comparison import outcome_of
-from bench.measuring.metrics import seconds_per_frame
+from bench.measuring.metrics import SAME_PACE, calibration_seconds, seconds_per_frame
 from bench.measuring.statistics import ratio
 from bench.records.measurement import Case, Environment, Record, read_record
 
@@ -43,6 +43,12 @@ def compare_records(a: Record, b: Record) -> Comparison:
     over = ratio(times[1], times[0])
     warnings = [f"another machine: {text}" for text in machine]
     warnings += _differing(a, b, ("governor", "turbo", "torch", "python", "torch_build", "libraries", "revision"))
+    paces = [pace for record in (a, b) if (pace := calibration_seconds(record))]
+    if len(paces) == 2 and max(paces) > (1 + SAME_PACE) * min(paces):
+        warnings.append(
+            f"the machine's own pace changed: a calibration workload took {paces[0] * 1e3:.3g} and"
+            f" {paces[1] * 1e3:.3g} ms beside them; use --live"
+        )
     outcome = outcome_of(over, BETWEEN_PROCESSES)
     return Comparison(_name(a, b), _name(b, a), outcome, over, "times per frame of two records", warnings=warnings)
 

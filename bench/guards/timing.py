@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
+from bench.measuring.calibration import calibration_workload
 from bench.measuring.comparison import interleave, judge
 from bench.measuring.machine import environment
 from bench.measuring.statistics import Interval
@@ -51,17 +51,3 @@ def time_ratio(call: Callable[[], object]) -> tuple[TimeRatio, Interval]:
     ratio = judge(seconds["calibration"], seconds["call"]).ratio
     here = environment(torch.device("cpu"))
     return TimeRatio(ratio.value, here.cpu, here.torch), ratio
-
-
-def calibration_workload() -> Callable[[], object]:
-    """A few milliseconds of what networks do most: a 3x3 convolution, a batch norm, a ReLU, and a matrix product."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        x, weights = torch.rand(1, 64, 56, 56), torch.rand(784, 784)
-        layer = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU()).eval()
-
-    @torch.inference_mode()
-    def run() -> object:
-        return layer(x).view(256, 784) @ weights
-
-    return run

@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench.measuring.statistics import Interval, bounds, drift, interval, modes, percentile, resampled, samples_needed
-from bench.records.measurement import BatchSamples, Record, Timing
+from bench.records.measurement import BatchSamples, FrameSamples, Record, ReferenceSamples, Timing
 
 PERCENTILES = (50, 90, 99)
 DECISIONS = ("full", "prescan", "skip")
 NAMES = {"full": "full frames", "prescan": "pre-scanned frames", "skip": "skipped frames", "batch": "batches"}
+
+SAME_PACE = 0.05
+"""Times of the calibration workload that differ by less say nothing of the machine."""
 
 MATERIAL = 0.05
 """Kinds of samples that take a smaller part of the time need not converge."""
@@ -121,17 +124,24 @@ def seconds_per_frame(record: Record) -> Interval | None:
     if timing.batches is not None:
         return _mean_per_frame(timing.batches) if timing.batches.seconds else None
     kinds = samples_by_kind(timing)
-    if not kinds:
-        return None
-    shares = counts.shares or executed_shares(record)
-    if any(share > 0 and kind not in kinds for kind, share in shares.items()):
-        shares = executed_shares(record)
+    return _weighed(kinds, operating_shares(record)).scaled(1 / counts.frames) if kinds else None
+
+
+def operating_shares(record: Record) -> dict[str, float]:
+    """Per cent of frames by decision that weigh the record's costs; see `seconds_per_frame`."""
+    executed = executed_shares(record)
+    shares = (record.counts and record.counts.shares) or executed
+    offline = record.case.scenario == "offline"
+    return executed if offline or any(share and not executed.get(name) for name, share in shares.items()) else shares
+
+
+def _weighed(kinds: Mapping[str, Sequence[float]], shares: Mapping[str, float]) -> Interval:
+    """Medians of each kind's samples, weighed by the shares of kinds, in per cent."""
     value, drawn = 0.0, np.zeros(1)
     generator = np.random.default_rng(0)
-    for kind, seconds in kinds.items():
-        samples = np.asarray(seconds) / counts.frames
+    for kind, samples in kinds.items():
         value += shares[kind] / 100 * float(np.median(samples))
-        drawn = drawn + shares[kind] / 100 * np.median(resampled(samples, generator), axis=1)
+        drawn = drawn + shares[kind] / 100 * np.median(resampled(np.asarray(samples), generator), axis=1)
     return Interval(value, *bounds(drawn))
 
 
@@ -141,6 +151,38 @@ def _mean_per_frame(batches: BatchSamples) -> Interval:
     sums = resampled(rows, np.random.default_rng(0)).sum(axis=1)
     total = rows.sum(axis=0)
     return Interval(float(total[0] / total[1]), *bounds(sums[:, 0] / sums[:, 1]))
+
+
+def speed_up(record: Record) -> Interval | None:
+    """Time per frame of the reference over that of the case, which ran in turns in one process; None without one.
+
+    Each sample is divided by the mean of the reference's beside it, before and after, so that the machine's changes of
+    pace drop out; the medians of these ratios are weighed as in `seconds_per_frame`. Offline, the mean over batches.
+    """
+    timing, counts, theirs = record.timing, record.counts, record.reference_counts
+    if timing is None or timing.reference is None or counts is None or theirs is None or not timing.reference.seconds:
+        return None
+    samples = timing.frames or timing.batches
+    if samples is None or not samples.seconds:
+        return None
+    ratios = np.asarray(samples.seconds) / _beside(timing.reference, len(samples.seconds))
+    if isinstance(samples, FrameSamples):
+        of_frame = ratios * theirs.frames / counts.frames
+        made = np.array(samples.decision)
+        kinds: dict[str, list[float]] = {
+            kind: of_frame[made == kind].tolist() for kind in DECISIONS if kind in samples.decision
+        }
+        part = _weighed(kinds, operating_shares(record))
+    else:
+        part = interval(ratios.tolist(), lambda drawn: drawn.mean(axis=-1))
+    return Interval(1 / part.value, 1 / part.high, 1 / part.low)
+
+
+def _beside(reference: ReferenceSamples, samples: int) -> np.ndarray:
+    """Seconds of the reference beside each sample: the mean of the ones before and after it; one came first."""
+    before = np.searchsorted(reference.after, np.arange(samples), side="right") - 1
+    seconds = np.asarray(reference.seconds)
+    return (seconds[before] + seconds[np.minimum(before + 1, len(seconds) - 1)]) / 2
 
 
 def frames_per_second(record: Record) -> Interval | None:
@@ -165,9 +207,16 @@ def peak_bytes(record: Record) -> int | None:
     return memory.peak_bytes - memory.start_bytes
 
 
+def calibration_seconds(record: Record) -> float | None:
+    """Median seconds of the calibration workload while the case was timed; None if it did not run."""
+    seconds = record.timing.calibration_seconds if record.timing else []
+    return float(np.median(seconds)) if seconds else None
+
+
 def overhead(timing: Timing) -> float:
     """Time of the measured phase that no sample holds, as a part of the phase: what the harness itself took."""
-    total = sum(map(sum, samples_by_kind(timing).values()))
+    total = sum(map(sum, samples_by_kind(timing).values())) + sum(timing.calibration_seconds)
+    total += sum(timing.reference.seconds) if timing.reference else 0.0
     return 1 - total / timing.phase_seconds if timing.phase_seconds else 0.0
 
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from adaptive_models.policies import AlwaysFull
 from adaptive_models.system import AdaptiveSystem
+from bench.measuring.calibration import Calibration
 from bench.measuring.clock import Clock, repeat_until, warm_up
 from bench.measuring.machine import Watch
 from bench.measuring.metrics import DECISIONS, material
 from bench.measuring.statistics import Interval, bounds, resampled, samples_needed
 from bench.measuring.subject import Subject
-from bench.records.measurement import BatchSamples, FrameSamples, Settings, Timing
+from bench.records.measurement import BatchSamples, FrameSamples, ReferenceSamples, Settings, Timing
 
 STAGES = ("scan", "decide", "hallucinate", "look", "classify")
 
@@ -45,8 +46,8 @@ class Scenario(Protocol):
         """Run a step with every frame full, and return its seconds."""
         ...
 
-    def step(self) -> None:
-        """Run a step and keep its sample."""
+    def step(self) -> float:
+        """Run a step, keep its sample, and return its seconds."""
         ...
 
     @property
@@ -69,7 +70,7 @@ class SingleStream:
         """A full frame."""
         return self._clock.time(self._full)[0]
 
-    def step(self) -> None:
+    def step(self) -> float:
         """The next frame, as the policy decides."""
         seconds, frame = self._clock.time(self._next)
         self.samples.video.append(frame.video)
@@ -77,6 +78,7 @@ class SingleStream:
         self.samples.decision.append(frame.decision)
         self.samples.seconds.append(seconds)
         self.kinds.setdefault(frame.decision, []).append(seconds)
+        return seconds
 
 
 class Offline:
@@ -91,7 +93,7 @@ class Offline:
         """A batch of clips whose frames are all full."""
         return self._clock.time(partial(self._subject.batch, 0, self._batch, AlwaysFull()))[0]
 
-    def step(self) -> None:
+    def step(self) -> float:
         """The next clips, as the policy decides."""
         first = len(self.samples.seconds) * self._batch
         seconds, frames = self._clock.time(partial(self._subject.batch, first, self._batch))
@@ -100,9 +102,49 @@ class Offline:
         for name in DECISIONS:
             getattr(self.samples, name).append(decisions.count(name))
         self.samples.seconds.append(seconds)
+        return seconds
 
 
-def measure_times(subject: Subject, batch: int | None, settings: Settings, decode: list[float], tell: Tell) -> Timing:
+class Turns:
+    """Steps of a scenario, and of the reference's in between, so that both take the same time in all.
+
+    What disturbs the machine for longer than a turn disturbs both, and drops out of the ratio of their times.
+
+    Args:
+        scenario: whose steps are measured.
+        reference: the same scenario of the system to which it is compared, if there is one.
+
+    Attributes:
+        after: how many steps of the scenario had been made before each of the reference's.
+    """
+
+    def __init__(self, scenario: Scenario, reference: Scenario | None) -> None:
+        self._scenario, self._reference = scenario, reference
+        self._steps, self._ahead = 0, 0.0
+        self.after: list[int] = []
+
+    def warm_up(self) -> None:
+        """Of the reference, whose code is warm if the scenario's is, but not its weights."""
+        if self._reference:
+            self._reference.warm_up()
+
+    def step(self) -> None:
+        """A step of the scenario, and before it one of the reference if that has had less time so far."""
+        if self._reference and self._ahead >= 0:
+            self.after.append(self._steps)
+            self._ahead -= self._reference.step()
+        self._ahead += self._scenario.step()
+        self._steps += 1
+
+
+def measure_times(
+    subject: Subject,
+    batch: int | None,
+    settings: Settings,
+    decode: list[float],
+    tell: Tell,
+    reference: Subject | None = None,
+) -> Timing:
     """Warm up, measure until the medians are known well enough, and time the stages.
 
     Args:
@@ -111,9 +153,12 @@ def measure_times(subject: Subject, batch: int | None, settings: Settings, decod
         settings: width of the intervals and budgets.
         decode: seconds of decoding, which go into the record.
         tell: for progress.
+        reference: runs in turns with the subject, with every frame full, where a speed-up over it is wanted.
     """
     clock = Clock(subject.device)
-    scenario: Scenario = SingleStream(subject, clock) if batch is None else Offline(subject, clock, batch)
+    scenario = _scenario(subject, clock, batch)
+    rival = _scenario(reference, clock, batch) if reference else None
+    turns = Turns(scenario, rival)
     warm: dict[str, list[float]] = {"warm-up": []}
 
     def warm_step() -> float:
@@ -122,28 +167,43 @@ def measure_times(subject: Subject, batch: int | None, settings: Settings, decod
         return warm["warm-up"][-1]
 
     warmed = warm_up(warm_step, settings.warmup)
+    turns.warm_up()
+    calibration = Calibration()
     watch = Watch(subject.device)
 
     def step() -> None:
         tell("timing", scenario.kinds)
-        scenario.step()
+        turns.step()
+        calibration.look()
         watch.look()
 
-    phase_seconds = repeat_until(step, lambda: have_converged(scenario.kinds, settings.width), settings.budget)
+    budget = settings.budget * (2 if reference else 1)
+    phase_seconds = repeat_until(step, lambda: have_converged(scenario.kinds, settings.width), budget)
     activity = watch.activity()
-    samples = scenario.samples
     tell("timing stages", {})
     return Timing(
         clock=clock.name,
         warmup_seconds=warmed.seconds,
         steady=warmed.steady,
         phase_seconds=phase_seconds,
-        frames=samples if isinstance(samples, FrameSamples) else None,
-        batches=samples if isinstance(samples, BatchSamples) else None,
+        **_columns(scenario.samples),
         stage_seconds=_stage_times(subject, clock) if batch is None else {},
         decode_seconds=decode,
         activity=activity,
+        reference=ReferenceSamples(reference.system.id, turns.after, **_columns(rival.samples))
+        if reference and rival
+        else None,
+        calibration_seconds=calibration.seconds,
     )
+
+
+def _scenario(subject: Subject, clock: Clock, batch: int | None) -> Scenario:
+    return SingleStream(subject, clock) if batch is None else Offline(subject, clock, batch)
+
+
+def _columns(samples: FrameSamples | BatchSamples) -> dict[str, Any]:
+    single = isinstance(samples, FrameSamples)
+    return {"frames": samples if single else None, "batches": None if single else samples}
 
 
 def have_converged(kinds: Mapping[str, Sequence[float]], width: float) -> bool:

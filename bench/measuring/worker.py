@@ -50,6 +50,9 @@ GRACE_SECONDS = 5.0
 RECENT = 1000
 """Samples of which an estimate is told; of all, it would take too long."""
 
+ALWAYS_FULL = "always-full"
+"""Name of the policy of references, which have nothing to decide."""
+
 MEMORY_FRAMES = 2
 """Full frames whose peak of memory is taken: the first of a video, and one that the temporal sampler decides about."""
 
@@ -135,28 +138,45 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     from bench.measuring.machine import environment
     from bench.measuring.peak import measure_peak
     from bench.measuring.scenarios import measure_times
-    from bench.measuring.subject import load_footage, wants_audio
+    from bench.measuring.subject import Subject, load_footage, wants_audio
     from bench.systems.builtin import registry
+    from bench.systems.registry import spatial_sampler
 
     case, settings = request.case, request.settings
     torch.set_num_threads(case.threads)
     device, dtype = torch.device(case.device), getattr(torch, case.dtype)
     surroundings = environment(device)
     tell(Message("loading", environment=surroundings))
-    system = registry(request.adapters).find(case.system)
+    systems = registry(request.adapters)
+    system = systems.find(case.system)
     tell(Message("decoding"))
     footage = load_footage(request.clip, case.frames, wants_audio(system))
     tell(Message("building"))
     subject, memory = _build(system, footage, case, device, dtype)
     batch = case.batch if case.scenario == "offline" else None
-    timing = measure_times(subject, batch, settings, footage.decode_seconds, _teller(tell))
+    rival, reference = spatial_sampler(system.id), None
+    if rival and rival in systems:
+        reference = Subject(systems.find(rival), footage, ALWAYS_FULL, device, dtype, case.seed)
+    timing = measure_times(subject, batch, settings, footage.decode_seconds, _teller(tell), reference)
     tell(Message("taking energy"))
     energy = measure_energy(_unit_of_energy(subject, batch), settings.energy, device)
     tell(Message("counting"))
     peak = measure_peak(device, dtype)
     counts = _counts(system, case.policy)
     return Record(
-        SCHEMA, case, settings, Status("ok"), started, surroundings, counts, timing, memory, energy, peak, subject.notes
+        SCHEMA,
+        case,
+        settings,
+        Status("ok"),
+        started,
+        surroundings,
+        counts,
+        timing,
+        memory,
+        energy,
+        peak,
+        subject.notes,
+        _counts(reference.system, ALWAYS_FULL) if reference else None,
     )
 
 

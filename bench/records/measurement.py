@@ -80,7 +80,7 @@ class Settings:
 
     Attributes:
         width: wanted half-width of the 95 % interval of a median, as a part of it.
-        budget: seconds of sampling at most.
+        budget: seconds of sampling at most; as much again for the reference, where there is one.
         warmup: seconds of warm-up at most.
         energy: seconds of the window in which energy is taken; 0 to leave energy out.
         time_limit: seconds after which the worker is stopped.
@@ -269,6 +269,35 @@ def _check_columns(samples: FrameSamples | BatchSamples) -> None:
 
 
 @dataclass(frozen=True)
+class ReferenceSamples:
+    """Of the S_k of an (S_k, T_M), which ran in turns with it in the same process.
+
+    Attributes:
+        system: id.
+        after: how many samples of the case itself had been taken before each of these.
+        frames: samples of single-stream.
+        batches: samples of offline.
+    """
+
+    __pydantic_config__ = STRICT
+
+    system: str
+    after: list[int]
+    frames: FrameSamples | None
+    batches: BatchSamples | None
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each sample."""
+        samples = self.frames or self.batches
+        return samples.seconds if samples else []
+
+    def __post_init__(self) -> None:
+        if len(self.after) != len(self.seconds):
+            raise ValueError(f"{len(self.seconds)} samples of {self.system}, and {len(self.after)} places for them")
+
+
+@dataclass(frozen=True)
 class Timing:
     """The measured phase, and the warm-up before it.
 
@@ -282,6 +311,9 @@ class Timing:
         stage_seconds: of each stage of full frames, in a pass of its own.
         decode_seconds: of each frame of the clip: decoding and preparing image and spectrogram, apart from inference.
         activity: what the machine did during the measured phase.
+        reference: samples of the system against which speed-ups are, if there is one; in the measured phase too.
+        calibration_seconds: of a small workload on the CPU that ran now and then in the measured phase, and tells how
+            fast the machine itself was.
     """
 
     __pydantic_config__ = STRICT
@@ -295,6 +327,8 @@ class Timing:
     stage_seconds: dict[str, list[Seconds]]
     decode_seconds: list[Seconds]
     activity: Activity
+    reference: ReferenceSamples | None = None
+    calibration_seconds: list[Seconds] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -370,6 +404,7 @@ class Record:
         started: time of the start, UTC, ISO 8601.
         environment: where; None if it failed before that was known.
         counts: what the system costs by counting.
+        reference_counts: what the reference of its timing costs.
         timing: samples.
         memory: of the worker.
         energy: of a window of its own.
@@ -391,6 +426,7 @@ class Record:
     energy: Energy | None = None
     peak: Peak | None = None
     notes: list[str] = field(default_factory=list)
+    reference_counts: Counts | None = None
 
 
 _RECORDS = TypeAdapter(Record)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bench.measuring.metrics import SAME_PACE, calibration_seconds
 from bench.records.measurement import Record
-from bench.reporting.measured import setup_of, spatial_sampler
+from bench.reporting.measured import setup_of
+from bench.systems.registry import spatial_sampler
 
 TITLES = {
     1: "Baselines and spatial samplers on EPIC-KITCHENS",
@@ -86,9 +88,9 @@ MEMORY = (
     " a GPU, allocated by torch."
 )
 SPEED_UPS = (
-    "Speed-ups are over the same S_k, with every frame full, on the same machine: counted, by the operations executed"
-    " (exact convention); measured, by time, with the interval of a ratio of two independent estimates. Realised:"
-    " measured over counted, 1 where all the saved arithmetic became saved time."
+    "Speed-ups are over the same S_k, with every frame full: counted, by the operations executed (exact convention);"
+    " measured, by time, of frames that ran in turns in one process, so that changes of the machine's pace drop out."
+    " Realised: measured over counted, 1 where all the saved arithmetic became saved time."
 )
 IDLE = "Where a counter tells what the idle machine uses, that is in it for the whole hour; else it is left out."
 
@@ -98,6 +100,19 @@ def explain_measured(points: Mapping[str, Sequence[Record]]) -> list[str]:
     temporal = any(spatial_sampler(record.case.system) for records in points.values() for record in records)
     common = [TIMES, *([SPEED_UPS] if temporal else []), MEMORY]
     return [*common, *(note for name, records in points.items() for note in _explain_setup(name, records))]
+
+
+def explain_pace(records: Sequence[Record]) -> list[str]:
+    """How far the machine's own pace differed between the measurements of a setup's records, if it is known to."""
+    medians = [seconds for record in records if (seconds := calibration_seconds(record))]
+    if not medians or max(medians) < (1 + SAME_PACE) * min(medians):
+        return []
+    low, high = min(medians) * 1e3, max(medians) * 1e3
+    return [
+        f"The machine's own pace changed: a calibration workload took from {low:.3g} to {high:.3g} ms (medians while"
+        " each case was timed). Differences of that size, or somewhat more, between absolute times of systems say"
+        " nothing; speed-ups, of frames side by side, do."
+    ]
 
 
 def explain_energy(name: str, records: Sequence[Record]) -> list[str]:
@@ -112,4 +127,4 @@ def _explain_setup(name: str, records: Sequence[Record]) -> list[str]:
         for record in records
         if record.environment
     }
-    return [*(f"{name}: {words}." for words in on), *explain_energy(name, records)]
+    return [*(f"{name}: {words}." for words in on), *explain_energy(name, records), *explain_pace(records)]

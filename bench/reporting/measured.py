@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -13,16 +12,19 @@ from bench.measuring.energy import joules_per_frame
 from bench.measuring.metrics import (
     DECISIONS,
     PERCENTILES,
+    calibration_seconds,
     clip_latency,
     decode_seconds,
-    executed_shares,
     frame_latency,
+    operating_shares,
     peak_bytes,
     seconds_per_frame,
+    speed_up,
     warnings,
 )
-from bench.measuring.statistics import Interval, ratio
+from bench.measuring.statistics import Interval
 from bench.records.measurement import Case, Record
+from bench.systems.registry import spatial_sampler
 
 MEGABYTE = 10**6
 
@@ -36,12 +38,9 @@ FIGURES = [
     *("frames_per_second", "frames_per_second_low", "frames_per_second_high"),
     *("clips_per_second", "clips_per_second_low", "clips_per_second_high"),
     *("flop_speed_up", "speed_up", "speed_up_low", "speed_up_high", "realised"),
-    *("peak_mb", "joules_per_frame"),
+    *("peak_mb", "joules_per_frame", "calibration_ms"),
 ]
 LATENCIES = [f"{name}_ms_p{q}" for name in (*DECISIONS, "clip") for q in PERCENTILES]
-
-Cost = tuple[Interval | None, float | None]
-"""Seconds and operations per frame."""
 
 
 class Setup(NamedTuple):
@@ -73,12 +72,6 @@ def setup_of(record: Record) -> Setup:
     return Setup(machine, case.device, case.dtype, case.threads, case.clip)
 
 
-def spatial_sampler(system: str) -> str | None:
-    """The S_k of an (S_k, T_M), against which its speed-ups are, as in "epic/s3" of "epic/s3-t4"; None for others."""
-    found = re.fullmatch(r"(.+/s\d+)-t\d+", system)
-    return found[1] if found else None
-
-
 def at_published_point(case: Case) -> bool:
     """Whether a case is what the published tables have; of an S_k, which has nothing to decide, any is."""
     return case.policy in PUBLISHED_POINT or spatial_sampler(case.system) is None
@@ -91,12 +84,9 @@ def flops_per_frame(record: Record) -> float | None:
     """
     from bench.systems.costs import PRESCAN_STAGES  # with torch, which nobody waits for who has no records
 
-    counts, executed = record.counts, executed_shares(record)
-    if counts is None or not executed:
+    counts, shares = record.counts, operating_shares(record)
+    if counts is None or not shares:
         return None
-    shares = counts.shares or executed
-    if record.case.scenario == "offline" or any(share and not executed[name] for name, share in shares.items()):
-        shares = executed
     prescan = sum(stage.flops for stage in counts.stages if stage.name in PRESCAN_STAGES)
     return (shares["prescan"] * prescan + shares["full"] * counts.flops) / 100 / counts.frames
 
@@ -107,20 +97,16 @@ def operating_points(records: Sequence[Record]) -> pd.DataFrame:
     Returns:
         `CASE`, what tells cases apart; `ENDING`; `FIGURES`, and the `energy_label` of `joules_per_frame`. Milliseconds
         are per frame of video, decoding is no part of them, and megabytes are 1e6 bytes. Speed-ups are those of an
-        (S_k, T_M) over the S_k of the same setup, if that is among the records: `flop_speed_up` by operations executed,
-        `speed_up` by time; `realised` is the second over the first, 1 where all the saved arithmetic became saved time.
+        (S_k, T_M) over its S_k, which ran in turns with it: `flop_speed_up` by operations executed, `speed_up` by time;
+        `realised` is the second over the first, 1 where all the saved arithmetic became saved time.
+        `calibration_ms` is the time of a small workload in the same minute: where it differs, so did the machine.
         Columns in _low and _high are bounds of 95 % intervals.
     """
-    well = [record for record in records if record.status.state == "ok"]
-    costs = {id(record): (seconds_per_frame(record), flops_per_frame(record)) for record in well}
-    references = {_place(record, record.case.system): costs[id(record)] for record in reversed(well)}
     rows = []
     for record in records:
         row: dict[str, Any] = {**asdict(record.case), **setup_of(record)._asdict(), **asdict(record.status)}
-        if id(record) in costs:
-            sampler, own = spatial_sampler(record.case.system), costs[id(record)]
-            reference = references.get(_place(record, sampler)) if sampler else None
-            row |= _figures(record, own[0]) | (_speed_ups(reference, own) if reference else {})
+        if record.status.state == "ok":
+            row |= _figures(record) | _speed_ups(record)
         rows.append(row)
     return pd.DataFrame(rows, columns=[*CASE, *ENDING, *FIGURES, "energy_label"]).astype(dict.fromkeys(FIGURES, float))
 
@@ -171,14 +157,9 @@ def published_points(records: Iterable[Record]) -> dict[str, list[Record]]:
     return points
 
 
-def _place(record: Record, system: str) -> tuple[Any, ...]:
-    """What a record and its reference have in common, for the reference's system."""
-    return setup_of(record), record.case.scenario, record.case.batch, record.case.frames, system
-
-
-def _figures(record: Record, per_frame: Interval | None) -> dict[str, Any]:
-    energy, memory = record.energy, peak_bytes(record)
-    decoding = decode_seconds(record)
+def _figures(record: Record) -> dict[str, Any]:
+    energy, memory, per_frame = record.energy, peak_bytes(record), seconds_per_frame(record)
+    decoding, calibration = decode_seconds(record), calibration_seconds(record)
     rate = per_frame and Interval(1 / per_frame.value, 1 / per_frame.high, 1 / per_frame.low)
     return {
         **_bounded("ms_per_frame", per_frame, 1e3),
@@ -188,15 +169,16 @@ def _figures(record: Record, per_frame: Interval | None) -> dict[str, Any]:
         "joules_per_frame": energy and joules_per_frame(energy),
         "energy_label": energy and energy.label,
         "peak_mb": memory and memory / MEGABYTE,
+        "calibration_ms": calibration and calibration * 1e3,
     }
 
 
-def _speed_ups(reference: Cost, own: Cost) -> dict[str, float]:
-    if not (reference[0] and own[0] and reference[1] and own[1]):
+def _speed_ups(record: Record) -> dict[str, float]:
+    measured, reference, own = speed_up(record), record.reference_counts, flops_per_frame(record)
+    if measured is None or reference is None or not own:
         return {}
-    flop_speed_up, speed_up = reference[1] / own[1], ratio(reference[0], own[0])
-    realised = speed_up.value / flop_speed_up
-    return {"flop_speed_up": flop_speed_up, **_bounded("speed_up", speed_up), "realised": realised}
+    counted = reference.flops / reference.frames / own
+    return {"flop_speed_up": counted, **_bounded("speed_up", measured), "realised": measured.value / counted}
 
 
 def _bounded(name: str, found: Interval | None, factor: float = 1.0) -> dict[str, float]:

@@ -19,8 +19,9 @@ from bench.measuring.statistics import samples_needed
 from bench.published.tables import published_row
 from bench.records.counts import Count
 from bench.records.measurement import Record
-from bench.reporting.measured import operating_points, published_points, setup_of, spatial_sampler, workload_of
+from bench.reporting.measured import operating_points, published_points, setup_of, workload_of
 from bench.reporting.style import ONE_COLUMN, print_style, save_figure
+from bench.systems.registry import spatial_sampler
 from bench.systems.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def speed_ups(records: Iterable[Record]) -> pd.DataFrame:
     """
     data = _points(records).dropna(subset="speed_up")
     if data.empty:
-        raise RunError("speedup: no records of an (S_k, T_M) and of its S_k, such as epic/s3-t4 and epic/s3")
+        raise RunError("speedup: no records of an (S_k, T_M) with times of its S_k beside its own, such as epic/s3-t4")
     values = ["flop_speed_up", "speed_up", "speed_up_low", "speed_up_high", "realised"]
     return data[[*PLACE, "system", "crops", "max_skip", *values]].astype({"max_skip": int, "crops": int})
 

@@ -14,7 +14,7 @@ from bench.measuring.energy import keeps_up, watt_hours_per_hour
 from bench.measuring.metrics import DECISIONS, PERCENTILES
 from bench.records.files import write_text
 from bench.records.measurement import Record
-from bench.reporting.explanations import BATCHES, IDLE, MEMORY, SPEED_UPS, TIMES, explain_energy
+from bench.reporting.explanations import BATCHES, IDLE, MEMORY, SPEED_UPS, TIMES, explain_energy, explain_pace
 from bench.reporting.layout import bullets, markdown_table, significant, with_bounds
 from bench.reporting.measured import Setup, details, operating_points, setup_of
 
@@ -71,7 +71,9 @@ def _sections(records: Sequence[Record], frame: pd.DataFrame, frame_rate: float)
         if record.status.state == "ok":
             setups.setdefault(setup_of(record), []).append(index)
     for setup, rows in setups.items():
-        yield f"## {setup.words}\n\n{bullets(explain_energy(setup.name, [records[row] for row in rows]))}"
+        ours = [records[row] for row in rows]
+        told = [*explain_energy(setup.name, ours), *explain_pace(ours)]
+        yield f"## {setup.words}\n\n{bullets(told)}"
         for scenario, title in SCENARIOS.items():
             chosen = [row for row in rows if records[row].case.scenario == scenario]
             slow = [_is_slow(records[row], frame_rate) for row in chosen]
@@ -106,6 +108,7 @@ def _texts(cases: pd.DataFrame, slow: Sequence[bool], frame_rate: float) -> pd.D
         hours = [significant(each) for each in cases["watt_hours_per_hour"].where(own)]
         hours = ["too slow" if late and is_own else text for late, is_own, text in zip(slow, own, hours, strict=True)]
         texts[f"Wh per hour at {frame_rate:g} fps", kind] = hours
+    texts["Calibration", "ms"] = number("calibration_ms")
     texts["Memory", "peak MB"] = number("peak_mb")
     texts["Speed-up", "counted"] = number("flop_speed_up")
     texts["Speed-up", "measured"] = bounded("speed_up")

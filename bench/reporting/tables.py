@@ -25,7 +25,7 @@ from bench.records.files import write_text
 from bench.records.measurement import Record
 from bench.reporting.explanations import explain_measured
 from bench.reporting.layout import measured_to_latex, measured_to_markdown, to_latex, to_markdown
-from bench.reporting.measured import operating_points, published_points, spatial_sampler
+from bench.reporting.measured import operating_points, published_points
 
 AVERAGE_TOLERANCE, TOTAL_TOLERANCE = 0.01, 0.02
 """GFLOPs per frame and TFLOPs that the rounding of the printed shares explains."""
@@ -96,11 +96,9 @@ def _counted_table(number: int, counts: Iterable[Count]) -> pd.DataFrame:
 
 
 def _points(number: int, frame: pd.DataFrame, records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records of a table's systems, and of those that speed-ups are over, by setup."""
+    """Records of a table's systems, by setup."""
     systems = set() if number == 3 else set(frame["system"])
-    wanted = systems | {spatial_sampler(system) for system in systems}
-    points = published_points(record for record in records if record.case.system in wanted)
-    return {name: group for name, group in points.items() if any(each.case.system in systems for each in group)}
+    return published_points(record for record in records if record.case.system in systems)
 
 
 def _measured_columns(frame: pd.DataFrame, points: dict[str, list[Record]]) -> pd.DataFrame:

@@ -84,6 +84,12 @@ class System:
         return ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in self.inputs.items())
 
 
+def spatial_sampler(system: str) -> str | None:
+    """The S_k of an (S_k, T_M), against which its speed-ups are, as in "epic/s3" of "epic/s3-t4"; None for others."""
+    found = re.fullmatch(r"(.+/s\d+)-t\d+", system)
+    return found[1] if found else None
+
+
 def _is_shape(shape: Any) -> bool:
     return isinstance(shape, (tuple, list)) and all(isinstance(side, int) and side > 0 for side in shape)
 
@@ -155,6 +161,9 @@ class Registry:
         if added.id in self._systems:
             raise UsageError(f"there is a system {added.id!r} already: give yours another id")
         self._systems[added.id] = added
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._systems
 
     def find(self, id: str) -> System:
         """The system of that id.

@@ -24,6 +24,11 @@ def narrow(channels):
 )
 def small():
     return AdaptiveSystem(2, 3, (5, 3), audio=True, head_layers=1, make_backbone=narrow, hidden=16)
+
+
+@bench.system("small/s2", inputs={"rgb": (3, 224, 224), "spectrogram": (1, 256, 256)}, crops=2)
+def spatial():
+    return AdaptiveSystem(2, None, (5, 3), audio=True, head_layers=1, make_backbone=narrow, hidden=16)
 """
 
 

@@ -17,6 +17,7 @@ from bench.records.measurement import (
     Memory,
     Peak,
     Record,
+    ReferenceSamples,
     Settings,
     StageCount,
     Status,
@@ -53,6 +54,7 @@ ENVIRONMENT = Environment(
 ACTIVITY = Activity(seconds=10.0, cores=2, own_cpu_seconds=19.9, busy_cpu_seconds=20.0, stolen_cpu_seconds=0.0)
 # Operations of each stage in millions; a byte for four of them
 ADAPTIVE = {"scan": 1000, "decide": 50, "hallucinate": 150, "look": 8500, "classify": 300}
+SPATIAL = {"scan": 1000, "look": 8500, "classify": 300}
 
 
 def made_up_record(
@@ -63,6 +65,7 @@ def made_up_record(
     shares: tuple[float, float, float] | None = None,
     stages: Mapping[str, int] | None = None,
     stage_ms: Mapping[str, float] | None = None,
+    beside: Sequence[float] = (),
     energy: Energy | None = None,
     environment: Mapping[str, Any] | None = None,
     call_frames: int = 1,
@@ -77,6 +80,7 @@ def made_up_record(
         shares: per cent of frames that are skipped, pre-scanned and full, as the record's counts have them.
         stages: millions of operations of each stage of a full frame; a fixed system has "call" only.
         stage_ms: milliseconds of each stage.
+        beside: milliseconds of full frames of the S_k, taken at equal distances beside the system's own.
         energy: of the window; unavailable if not given.
         environment, settings: what is different in them.
         call_frames: frames of video that a call stands for.
@@ -99,7 +103,7 @@ def made_up_record(
             params=10**6,
             activations=10**6,
             frames=call_frames,
-            stages=[StageCount(name, m * 500_000, m * 10**6, m * 250_000) for name, m in stages.items()],
+            stages=_stages(stages),
             shares=dict(zip(("skip", "prescan", "full"), shares, strict=True)) if shares else None,
             shares_source="Table II" if shares else "",
         ),
@@ -115,9 +119,24 @@ def made_up_record(
             stage_seconds={name: [ms / 1e3] * 3 for name, ms in (stage_ms or {}).items()},
             decode_seconds=[0.004, 0.006, 0.005],
             activity=ACTIVITY,
+            reference=_reference(system, beside, len(seconds)),
         ),
         memory=Memory("VmHWM", start_bytes=200 * 10**6, built_bytes=400 * 10**6, peak_bytes=750 * 10**6),
         energy=energy or Energy("unavailable", "no counter, and codecarbon is not installed"),
         peak=Peak(1e11, 1e10),
+        reference_counts=Counts(10**6, 10**6, 1, _stages(SPATIAL)) if beside else None,
     )
     return replace(record, **changes)
+
+
+def _stages(millions: Mapping[str, int]) -> list[StageCount]:
+    return [StageCount(name, m * 500_000, m * 10**6, m * 250_000) for name, m in millions.items()]
+
+
+def _reference(system: str, beside: Sequence[float], samples: int) -> ReferenceSamples | None:
+    if not beside:
+        return None
+    count = len(beside)
+    after = [position * samples // count for position in range(count)]
+    frames = FrameSamples([0] * count, list(range(count)), ["full"] * count, [ms / 1e3 for ms in beside])
+    return ReferenceSamples(system.rpartition("-t")[0], after, frames, None)

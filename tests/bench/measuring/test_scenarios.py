@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count, islice
 
 import numpy as np
@@ -66,6 +67,37 @@ def adaptive(small_system: System) -> Subject:
     subject = Subject(small_system, Footage(clips, [], []), "learned", CPU, torch.float32)
     subject.policy = GivenShares(Shares(20.0, 40.0, 40.0), max_skip=3, frames=FRAMES)
     return subject
+
+
+# --- turns ---
+
+
+def test_a_reference_takes_turns_and_as_much_time() -> None:
+    subject, rival = sleeper(lambda call: 0.002), sleeper(lambda call: 0.01)
+    timing = measure_times(subject, None, replace(SETTINGS, width=1e-6), [], lambda *_: None, rival)
+    reference, own = timing.reference, timing.frames
+    assert reference is not None
+    assert own is not None
+    assert reference.system == "small/sleeper"
+    assert reference.after[:2] == [0, pytest.approx(5, abs=2)]
+    assert reference.after == sorted(reference.after)
+    assert sum(reference.seconds) == pytest.approx(sum(own.seconds), rel=0.1)
+    assert 2 * SETTINGS.budget <= timing.phase_seconds < 4 * SETTINGS.budget
+    assert 0 <= overhead(timing) < 0.2
+
+
+def test_batches_take_turns_too() -> None:
+    timing = measure_times(sleeper(lambda call: 0.002), 2, SETTINGS, [], lambda *_: None, sleeper(lambda call: 0.004))
+    assert timing.reference is not None
+    assert timing.reference.frames is None
+    assert timing.reference.batches is not None
+    assert set(timing.reference.batches.full) == {2 * FRAMES}
+
+
+def test_the_calibration_workload_runs_about_once_a_second() -> None:
+    timing, _ = measured(sleeper(lambda call: 0.005), width=1e-6, budget=2.2)
+    assert 2 <= len(timing.calibration_seconds) <= 3
+    assert timing.reference is None
 
 
 # --- single-stream ---

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import jsonschema
 import numpy as np
@@ -159,6 +160,25 @@ def test_an_adaptive_system_in_single_stream(small_adapter: str, clip: Path, tmp
     assert record.timing is not None
     assert list(record.timing.stage_seconds) == STAGES
     assert sum(metrics.executed_shares(record).values()) == pytest.approx(100)
+
+
+@pytest.mark.parametrize(("scenario", "batch"), [("single-stream", 1), ("offline", 2)])
+def test_its_spatial_sampler_runs_beside_it(
+    scenario: Literal["single-stream", "offline"], batch: int, small_adapter: str, clip: Path, tmp_path: Path
+) -> None:
+    case = Case("small/s2-t3", scenario, "cpu", "float32", "learned", batch, 3, 1, clip.name)
+    adapters = [small_adapter, small_adapter.replace(":small", ":spatial")]
+    record = measure(Request(case, SETTINGS, str(clip), adapters), lambda _: None)
+    check(record, tmp_path)
+    assert record.reference_counts is not None
+    assert record.reference_counts.shares == {"skip": 0.0, "prescan": 0.0, "full": 100.0}
+    assert [stage.name for stage in record.reference_counts.stages] == ["scan", "look", "classify"]
+    assert record.timing is not None
+    assert record.timing.reference is not None
+    assert record.timing.reference.system == "small/s2"
+    faster = metrics.speed_up(record)
+    assert faster is not None
+    assert 0 < faster.low <= faster.value <= faster.high
 
 
 def test_an_adaptive_system_offline(small_adapter: str, clip: Path, tmp_path: Path) -> None:

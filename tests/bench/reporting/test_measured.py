@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up_records import SPATIAL
 
+from bench.measuring.metrics import speed_up
 from bench.measuring.statistics import Interval, ratio
-from bench.records.measurement import BatchSamples, Energy, Record, Status
+from bench.records.measurement import BatchSamples, Energy, Record, ReferenceSamples, Status
 from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points
 
 MakeRecord = Callable[..., Record]
-
-SPATIAL = {"scan": 1000, "look": 8500, "classify": 300}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def spatial(make_record: MakeRecord) -> Record:
 
 @pytest.fixture(scope="module")
 def temporal(make_record: MakeRecord) -> Record:
-    return make_record("epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, shares=(30.0, 50.0, 20.0))
+    return make_record("epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, beside=[200.0], shares=(30.0, 50.0, 20.0))
 
 
 def offline(record: Record, batch: int, seconds: float) -> Record:
@@ -66,22 +66,36 @@ def test_speed_ups_divide_the_same_spatial_sampler(spatial: Record, temporal: Re
     assert rows.loc["epic/s3", ["flop_speed_up", "speed_up", "realised"]].isna().all()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"device": "cuda"}, {"dtype": "float16"}, {"threads": 1}, {"clip": "mine.mp4"}, {"environment": {"cpu": "Other"}}],
-)
-def test_a_spatial_sampler_of_another_setup_is_no_reference(
-    temporal: Record, make_record: MakeRecord, change: dict[str, object]
-) -> None:
-    other = make_record("epic/s3", [200.0] * 20, shares=(0.0, 0.0, 100.0), stages=SPATIAL, **change)
-    assert measured([temporal, other])["speed_up"].isna().all()
+def test_without_the_reference_beside_it_there_is_no_speed_up(spatial: Record, make_record: MakeRecord) -> None:
+    alone = make_record("epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, shares=(30.0, 50.0, 20.0))
+    assert measured([alone, spatial])["speed_up"].isna().all()
 
 
-def test_a_failed_spatial_sampler_is_no_reference(spatial: Record, temporal: Record) -> None:
-    failed = replace(spatial, status=Status("timeout", "300 s were over"))
-    frame = measured([temporal, failed])
-    assert frame["system"].tolist() == ["epic/s3-t4"]
-    assert frame["speed_up"].isna().all()
+def test_changes_of_pace_drop_out_of_speed_ups(make_record: MakeRecord) -> None:
+    generator = np.random.default_rng(0)
+    decisions = generator.permutation(["full"] * 40 + ["prescan"] * 100 + ["skip"] * 60).tolist()
+    pace = np.where(np.arange(201) // 25 % 2, 1.8, 1.0)  # slow and fast phases, which differ in their mix of decisions
+    own = [{"full": 0.2, "prescan": 0.05, "skip": 1e-4}[each] * f for each, f in zip(decisions, pace[1:], strict=True)]
+    record = make_record("epic/s3-t4", [1.0] * 200, beside=list(200.0 * pace[:-1]), shares=(30.0, 50.0, 20.0))
+    assert record.timing
+    frames = replace(record.timing.frames, decision=decisions, seconds=own)
+    (row,) = measured([replace(record, timing=replace(record.timing, frames=frames))]).to_dict("records")
+    assert row["speed_up"] == pytest.approx(200 / 65.03, rel=1e-9)
+    assert row["ms_per_frame"] > 1.2 * 65.03  # which is what the times alone would have told
+
+
+def test_a_sample_is_divided_by_the_mean_of_the_references_beside_it(make_record: MakeRecord) -> None:
+    record = make_record("epic/s3-t4", [100.0] * 6, beside=[200.0, 300.0], shares=(0.0, 0.0, 100.0))
+    assert record.timing
+    assert record.timing.reference
+    assert record.timing.reference.after == [0, 3]
+    # by hand: three samples lie between 200 and 300, three have 300 before them alone: medians of 1/2.5 and 1/3
+    assert speed_up(record) == Interval(pytest.approx(60 / 22), pytest.approx(2.5), pytest.approx(3.0))
+
+
+def test_speed_ups_are_of_frames_where_calls_take_several(make_record: MakeRecord) -> None:
+    record = make_record("mine/s1-t2", [800.0] * 20, call_frames=8, beside=[200.0] * 20, shares=(0.0, 0.0, 100.0))
+    assert speed_up(record) == Interval(*[pytest.approx(2.0)] * 3)
 
 
 def test_names_that_only_look_alike_have_no_speed_up(spatial: Record, make_record: MakeRecord) -> None:
@@ -103,8 +117,25 @@ def test_batches_have_times_and_rates_but_no_latencies(spatial: Record, temporal
     frame = operating_points(records)
     assert frame["ms_per_frame"].tolist() == pytest.approx([50, 200, 100])
     assert frame["clips_per_second"].tolist() == pytest.approx([2, 0.5, 1])
-    assert frame["speed_up"][0] == pytest.approx(4)  # over the batch of the same size
-    assert frame["flop_speed_up"][0] == pytest.approx((0.2 * 9800 + 0.5 * 1000) / (0.5 * 1200 + 0.2 * 10_000))
+
+
+def test_batches_have_speed_ups_over_batches_beside_them(temporal: Record) -> None:
+    alone = offline(temporal, 4, 2.0)
+    assert alone.timing
+    batches = BatchSamples([0, 4], [40] * 2, [0] * 2, [0] * 2, [6.0, 10.0])
+    timing = replace(alone.timing, reference=ReferenceSamples("epic/s3", [0, 5], None, batches))
+    (row,) = operating_points([replace(alone, timing=timing)]).to_dict("records")
+    # by hand: five batches of 2 s lie between 6 and 10 s, five have 10 s before them alone: mean of 2/8 and 2/10
+    assert row["speed_up"] == pytest.approx(1 / 0.225)
+    assert row["flop_speed_up"] == pytest.approx(9800 / (0.5 * 1200 + 0.2 * 10_000))
+
+
+def test_the_calibration_workload_is_told_where_it_ran(temporal: Record) -> None:
+    assert temporal.timing
+    timing = replace(temporal.timing, calibration_seconds=[0.003, 0.005, 0.004])
+    assert measured([replace(temporal, timing=timing), temporal])["calibration_ms"].tolist() == pytest.approx(
+        [4.0, math.nan], nan_ok=True
+    )
 
 
 def test_energy_keeps_its_label_and_is_empty_where_there_is_none(temporal: Record, make_record: MakeRecord) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_up_records import SPATIAL
 
 from bench.errors import RunError
 from bench.records.measurement import BatchSamples, Energy, Record, Status, write_record
@@ -24,14 +25,16 @@ ESTIMATE = Energy("estimated:tdp", "a guess", joules=40.0, seconds=2.0, frames=2
 
 @pytest.fixture(scope="module")
 def records(make_record: MakeRecord) -> list[Record]:
-    spatial = {"shares": (0.0, 0.0, 100.0), "stages": {"scan": 1000, "look": 8500, "classify": 300}}
+    spatial = {"shares": (0.0, 0.0, 100.0), "stages": SPATIAL}
     temporal = {"shares": (30.0, 50.0, 20.0)}
     first = make_record("epic/s3", [200.0] * 20, energy=ESTIMATE, **spatial)
     batches = BatchSamples([0, 2, 4], [20] * 3, [0] * 3, [0] * 3, [1.0, 2.0, 3.0])
     assert first.timing
     return [
         first,
-        make_record("epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, notes=["silent clip"], **temporal),
+        make_record(
+            "epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, beside=[200.0], notes=["silent clip"], **temporal
+        ),
         replace(
             first,
             case=replace(first.case, scenario="offline", batch=2),

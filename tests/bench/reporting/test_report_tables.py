@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_up_records import SPATIAL
 
 from bench.errors import RunError
 from bench.published.tables import QUOTED, read_table
@@ -366,13 +367,13 @@ NVML = Energy("measured:nvml", "NVML", joules=30.0, seconds=9.0, frames=20)
 
 @pytest.fixture(scope="module")
 def records(make_record: Callable[..., Record]) -> list[Record]:
-    spatial = {"shares": (0.0, 0.0, 100.0), "stages": {"scan": 1000, "look": 8500, "classify": 300}}
+    spatial = {"shares": (0.0, 0.0, 100.0), "stages": SPATIAL}
     temporal = {"shares": (30.0, 50.0, 20.0)}
     gpu = {"device": "cuda", "environment": {"gpu": "H200"}, "energy": NVML}
     failed = make_record("epic/s3-t3", **temporal)
     return [
         make_record("epic/s3", [200.0] * 20, energy=ESTIMATE, **spatial),
-        make_record("epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, energy=ESTIMATE, **temporal),
+        make_record("epic/s3-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, beside=[200.0], energy=ESTIMATE, **temporal),
         make_record("epic/s2-t4", [200.0] * 12, [50.0] * 20, [0.1] * 12, **temporal),
         replace(failed, status=Status("out-of-memory", "5.1 GB, and 4.0 GB are allowed"), timing=None, memory=None),
         make_record("epic/s3-t4", [8.0] * 12, [3.0] * 20, [0.1] * 12, **gpu, **temporal),
@@ -396,7 +397,7 @@ def test_measured_columns_come_after_the_others(counts: Sequence[Count], records
     assert row["cpu_speed_up_measured"] == pytest.approx(200 / 65.03)
     assert row["cpu_speed_up_realised"] == pytest.approx(200 / 65.03 * 2600 / 9800)
     assert row["cuda_ms_per_frame_measured"] == pytest.approx(3.13)
-    # no S_2 was measured, and S_0 of this table neither
+    # no S_2 ran beside it, and S_0 of this table was not measured
     assert rows.loc["epic/s2-t4", "cpu_ms_per_frame_measured"] == pytest.approx(65.03)
     assert rows.loc["epic/s2-t4", ["cpu_speed_up_counted", "cpu_speed_up_measured"]].isna().all()
     assert rows.loc["epic/s0"].replace("", None).isna().all()
