@@ -14,7 +14,7 @@ from bench.measuring.clock import Clock, warm_up
 from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
 from bench.measuring.subject import Subject, load_footage, wants_audio
 from bench.records.measurement import Case
-from bench.systems.costs import operating_point
+from bench.systems.costs import FIXED_POLICIES, operating_point
 from bench.systems.registry import Registry
 
 
@@ -89,7 +89,7 @@ def _judge(a: Turns, b: Turns, cases: tuple[Case, Case]) -> Verdict:
 def _shares(turns: Turns, case: Case) -> dict[str, float]:
     """Of decisions at the operating point; those that were executed where it is not known, or one never came."""
     system = turns.subject.system
-    if system.adaptive and case.policy in ("published", "always-full"):
+    if system.adaptive and case.policy in FIXED_POLICIES:
         shares = asdict(operating_point(system, case.policy)[0])
         if all(kind in turns.kinds for kind, share in shares.items() if share > 0):
             return shares

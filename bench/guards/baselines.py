@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from bench.errors import RunError
 from bench.guards.exact import Fingerprint
 from bench.guards.timing import TimeRatio
 from bench.records.counts import STRICT
-from bench.records.files import write_text
+from bench.records.files import read_json, write_text
 
 SCHEMA: Literal[1] = 1
 COLUMNS: Literal["stage, name, type, macs, exact, paper, params, activations"] = (
@@ -91,17 +91,13 @@ def read_baseline(path: Path, system: str) -> Baseline | None:
     Raises:
         RunError: a file that is damaged, of another schema, or of another system.
     """
-    remedy = "restore it, or make it anew with pytest --benchmark --efficiency-update"
-    try:
-        baseline = TypeAdapter(Baseline).validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(f"{path}: damaged ({where}: {first['msg']}): {remedy}") from None
-    if baseline.system != system:
-        raise RunError(f"{path}: the baseline of {baseline.system!r}, not of {system!r}: {remedy}")
+    try:
+        baseline = read_json(path, TypeAdapter(Baseline), SCHEMA, "gone")
+        if baseline.system != system:
+            raise RunError(f"{path}: the baseline of {baseline.system!r}, not of {system!r}")
+    except RunError as error:
+        remedy = "restore it, or make it anew with pytest --benchmark --efficiency-update"
+        raise RunError(f"{error}: {remedy}") from None
     return baseline

@@ -226,9 +226,9 @@ def _unit_of_energy(subject: Subject, batch: int | None) -> Callable[[], int]:
 
 
 def _counts(system: System, policy: str) -> Counts:
-    from bench.systems.costs import count_system
+    from bench.systems.costs import FIXED_POLICIES, count_system
 
-    known = policy in ("published", "always-full")
+    known = policy in FIXED_POLICIES
     cost = count_system(system, policy=policy if known else "always-full")
     profile = cost.profile
     call: dict[str, Any] = {"name": "call", "macs": profile.macs, "flops": profile.flops, "bytes": profile.bytes}

@@ -111,7 +111,7 @@ def explain_pace(records: Sequence[Record]) -> list[str]:
     return [
         f"The machine's own pace changed: a calibration workload took from {low:.3g} to {high:.3g} ms (medians while"
         " each case was timed). Differences of that size, or somewhat more, between absolute times of systems say"
-        " nothing; speed-ups, of frames side by side, do."
+        " nothing. Speed-ups are of frames side by side, and not touched."
     ]
 
 

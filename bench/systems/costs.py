@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 PRESCAN_STAGES = ("scan", "decide", "hallucinate")
 
+FIXED_POLICIES = ("published", "always-full")
+"""Policies whose shares of frames are known without a video."""
+
 
 @dataclass(frozen=True)
 class SystemCost:

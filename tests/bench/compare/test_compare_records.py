@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from made_up_records import MakeRecord
 
+from bench.compare.command import Task, compare_any
 from bench.compare.records import compare_folders, compare_records
 from bench.errors import RunError, UsageError
 from bench.records.measurement import Status, write_record
 
+LIVE = Task(True, None, 1.0, 1, "cpu", "float32", "published", "demo", None, None, [])
 STEADY = [10.0, 10.1, 9.9, 10.05, 9.95] * 20
 
 
@@ -94,3 +96,24 @@ def test_folders_without_a_common_record_are_an_error(make_record: MakeRecord, t
     write_record(make_record("a/y", full=STEADY), tmp_path / "b" / "y.json")
     with pytest.raises(RunError, match="no record in common"):
         compare_folders(tmp_path / "a", tmp_path / "b", lambda _: None)
+
+
+@pytest.mark.parametrize(("change", "word"), [({"device": "cuda"}, "device"), ({"threads": 1}, "threads")])
+def test_records_of_other_devices_or_threads_cannot_be_run_again_side_by_side(
+    make_record: MakeRecord, change: dict, word: str, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    write_record(make_record("a/x", full=STEADY), paths[0])
+    write_record(make_record("a/y", full=STEADY, **change), paths[1])
+    with pytest.raises(UsageError, match=f"records of different tasks: {word}"):
+        compare_any(str(paths[0]), str(paths[1]), LIVE, lambda _: None)
+
+
+def test_a_machine_that_changed_its_pace_is_a_warning(make_record: MakeRecord) -> None:
+    records = [make_record("a/x", full=STEADY), make_record("a/y", full=STEADY)]
+    paced = [
+        replace(record, timing=replace(record.timing, calibration_seconds=[seconds]))
+        for record, seconds in zip(records, (0.003, 0.0036), strict=True)
+    ]
+    (warning,) = compare_records(*paced).warnings
+    assert "took 3 and 3.6 ms" in warning
