@@ -22,6 +22,21 @@ class Branches(NamedTuple):
     pool: type[nn.AvgPool2d] | type[nn.MaxPool2d]  # 3x3
     projection: int | None  # 1x1 after the pool
 
+    def scaled(self, width: float) -> Branches:
+        """With that many times the channels."""
+        single, triple, double, pool, projection = self
+
+        def times(channels: int) -> int:
+            return round(channels * width)
+
+        return Branches(
+            single and times(single),
+            (times(triple[0]), times(triple[1])),
+            (times(double[0]), times(double[1]), times(double[2])),
+            pool,
+            projection and times(projection),
+        )
+
 
 # Figure 5 of Ioffe and Szegedy, with the channels of the published TBN.
 BLOCKS = {
@@ -83,27 +98,33 @@ class BNInception(nn.Module):
 
     Args:
         channels: input channels: 3 for RGB, 10 for five x/y pairs of optical flow, 1 for a spectrogram.
+        width: factor on the channels of all layers.
+
+    Attributes:
+        features: of an image; 1024 at width 1.
     """
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self, channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
+        first, second = round(64 * width), round(192 * width)
         self.stem = nn.Sequential(
-            _convolution(channels, 64, 7, stride=2),
+            _convolution(channels, first, 7, stride=2),
             nn.MaxPool2d(3, stride=2, ceil_mode=True),
-            _convolution(64, 64, 1),
-            _convolution(64, 192, 3),
+            _convolution(first, first, 1),
+            _convolution(first, second, 3),
             nn.MaxPool2d(3, stride=2, ceil_mode=True),
         )
         self.blocks = nn.Sequential()
-        in_channels = 192
+        in_channels = second
         for name, branches in BLOCKS.items():
-            block = InceptionBlock(in_channels, branches)
+            block = InceptionBlock(in_channels, branches.scaled(width))
             self.blocks.add_module(name, block)
             in_channels = block.out_channels
+        self.features = in_channels
         self.avgpool = nn.AdaptiveAvgPool2d(1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, channels, H, W) to pooled features (N, 1024).
+        """Map images (N, channels, H, W) to pooled features (N, features).
 
         Raises:
             ValueError: if H or W is a size that the halving blocks cannot take.

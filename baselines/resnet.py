@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Table 1 of He et al., conv2_x to conv5_x: input channels, inner channels, blocks, stride of the first block.
-STAGES = ((64, 64, 3, 1), (256, 128, 4, 2), (512, 256, 6, 2), (1024, 512, 3, 2))
+# Table 1 of He et al., conv2_x to conv5_x: inner channels, blocks, stride of the first block.
+STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 
 
 class Bottleneck(nn.Module):
@@ -52,20 +52,29 @@ class ResNet50(nn.Module):
     Args:
         classes: size of the final linear layer; None for none, which gives the pooled features.
         channels: of the input.
+        width: factor on the channels of all layers.
+
+    Attributes:
+        features: of an image; 2048 at width 1.
     """
 
-    def __init__(self, classes: int | None = 1000, channels: int = 3) -> None:
+    def __init__(self, classes: int | None = 1000, channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        in_channels = round(64 * width)
+        self.conv1 = nn.Conv2d(channels, in_channels, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(in_channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1, self.layer2, self.layer3, self.layer4 = (_stage(*row) for row in STAGES)
+        for number, (inner, blocks, stride) in enumerate(STAGES, 1):
+            self.add_module(f"layer{number}", _stage(in_channels, round(inner * width), blocks, stride))
+            in_channels = 4 * round(inner * width)
+        self.features = in_channels
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Identity() if classes is None else nn.Linear(2048, classes)
+        self.fc = nn.Identity() if classes is None else nn.Linear(self.features, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, channels, H, W) to logits (N, classes), or to features (N, 2048) where classes is None."""
+        """Map images (N, channels, H, W) to logits (N, classes), or to features (N, features) where classes is None."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for number in range(1, len(STAGES) + 1):
+            x = self.get_submodule(f"layer{number}")(x)
         return self.fc(torch.flatten(self.avgpool(x), 1))

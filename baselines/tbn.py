@@ -20,18 +20,26 @@ class TBN(nn.Module):
     Args:
         modalities: names out of "rgb", "flow" and "spectrogram", in the order of concatenation.
         classes: number of classes of each label: 125 verbs and 352 nouns for EPIC-KITCHENS-55.
+        width: factor on the channels of all layers, the hidden one included.
 
     Raises:
         ValueError: if a modality is unknown or named twice, or none is given.
     """
 
-    def __init__(self, modalities: Sequence[str] = ("rgb", "spectrogram"), classes: Sequence[int] = (125, 352)) -> None:
+    def __init__(
+        self,
+        modalities: Sequence[str] = ("rgb", "spectrogram"),
+        classes: Sequence[int] = (125, 352),
+        width: float = 1.0,
+    ) -> None:
         super().__init__()
         if not modalities or len(set(modalities)) < len(modalities) or not set(modalities) <= set(CHANNELS):
             raise ValueError(f"modalities must be distinct, out of {list(CHANNELS)}, got {list(modalities)}")
-        self.backbones = nn.ModuleDict({name: BNInception(CHANNELS[name]) for name in modalities})
-        self.fusion = nn.Sequential(nn.Linear(1024 * len(modalities), 512), nn.ReLU(), nn.Dropout(0.5))
-        self.classifiers = nn.ModuleList(nn.Linear(512, count) for count in classes)
+        backbones = {name: BNInception(CHANNELS[name], width) for name in modalities}
+        features, hidden = sum(backbone.features for backbone in backbones.values()), round(512 * width)
+        self.backbones = nn.ModuleDict(backbones)
+        self.fusion = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(0.5))
+        self.classifiers = nn.ModuleList(nn.Linear(hidden, count) for count in classes)
 
     def forward(self, **clips: Tensor) -> tuple[Tensor, ...]:
         """Map clips to logits, averaged over segments: one (N, count) for each entry of `classes`.

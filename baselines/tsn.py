@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from baselines.resnet import ResNet50
@@ -22,18 +24,20 @@ class TSN(nn.Module):
     """ResNet-50 on one RGB frame of each segment; the consensus is the mean of the segments' logits.
 
     Args:
-        classes: number of action classes, 101 for UCF-101.
+        classes: number of classes of each label: 101 actions for UCF-101.
+        width: factor on the channels of the network.
     """
 
-    def __init__(self, classes: int = 101) -> None:
+    def __init__(self, classes: Sequence[int] = (101,), width: float = 1.0) -> None:
         super().__init__()
-        self.backbone = ResNet50(classes)
+        self.backbone = ResNet50(None, width=width)
+        self.classifiers = nn.ModuleList(nn.Linear(self.backbone.features, count) for count in classes)
 
-    def forward(self, rgb: Tensor) -> Tensor:
-        """Map frames (N, T, 3, H, W), T segments of N videos, to logits (N, classes).
+    def forward(self, rgb: Tensor) -> tuple[Tensor, ...]:
+        """Map frames (N, T, 3, H, W), T segments of N videos, to logits: one (N, count) for each entry of `classes`.
 
         Raises:
             ValueError: if `rgb` has another shape.
         """
-        logits: Tensor = self.backbone(fold_segments("rgb", rgb, 3))
-        return logits.unflatten(0, rgb.shape[:2]).mean(dim=1)
+        features = self.backbone(fold_segments("rgb", rgb, 3))
+        return tuple(classifier(features).unflatten(0, rgb.shape[:2]).mean(dim=1) for classifier in self.classifiers)

@@ -116,7 +116,7 @@ def _build_adaptive(workload: Workload, crops: int, max_skip: int | None) -> nn.
 def _build_tsn() -> nn.Module:
     from baselines.tsn import TSN
 
-    return TSN(classes=WORKLOADS["ucf101"].classes[0])
+    return TSN(WORKLOADS["ucf101"].classes)
 
 
 def _build_tbn(modalities: tuple[str, ...]) -> nn.Module:

@@ -66,3 +66,11 @@ def test_a_block_adds_its_input_to_the_residual() -> None:
     before = x.clone()
     assert torch.equal(block(x), before.clamp(min=0))
     assert torch.equal(x, before)  # ReLU in place spares the caller's tensor
+
+
+@pytest.mark.parametrize("width", [0.125, 0.3])
+def test_a_narrow_network_has_layers_of_that_part_of_the_channels(width: float) -> None:
+    network = ResNet50(None, width=width).eval()
+    assert network.features == 4 * round(512 * width)
+    assert network.get_submodule("layer3.0.conv2").out_channels == round(256 * width)
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, network.features)

@@ -114,3 +114,9 @@ def test_different_numbers_of_segments_are_refused() -> None:
     clips["rgb"] = clips["rgb"].repeat(1, 2, 1, 1, 1)
     with torch.device("meta"), pytest.raises(ValueError, match=r"'rgb': \(1, 2\), 'spectrogram': \(1, 1\)"):
         TBN()(**clips)
+
+
+def test_a_narrow_network_has_an_eighth_of_the_channels_everywhere() -> None:
+    network = TBN(("rgb",), classes=(3,), width=0.125)
+    assert (network.backbones["rgb"].features, network.fusion[0].out_features) == (128, 64)
+    assert [logits.shape for logits in network(rgb=torch.zeros(1, 2, 3, 32, 32))] == [(1, 3)]

@@ -16,14 +16,15 @@ def test_published_operations_are_those_of_one_frame() -> None:
 
 def test_consensus_is_the_mean_of_the_logits_of_single_frames() -> None:
     torch.manual_seed(0)
-    network = TSN(classes=5).eval()
+    network = TSN(classes=(5, 2), width=0.25).eval()
     rgb = torch.randn(2, 3, 3, 40, 33)
     with torch.no_grad():
-        frames = [[network.backbone(rgb[n, t][None])[0] for t in range(3)] for n in range(2)]
-        logits = network(rgb)
-    expected = torch.stack([(a + b + c) / 3 for a, b, c in frames])
-    torch.testing.assert_close(logits, expected)
-    assert not torch.allclose(frames[0][0], frames[0][1])
+        groups = network(rgb)
+        for group, logits in enumerate(groups):
+            frames = [[network(rgb[n, t][None, None])[group][0] for t in range(3)] for n in range(2)]
+            torch.testing.assert_close(logits, torch.stack([(a + b + c) / 3 for a, b, c in frames]))
+            assert not torch.allclose(frames[0][0], frames[0][1])
+    assert [logits.shape for logits in groups] == [(2, 5), (2, 2)]
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (1, 2, 1, 32, 32), (1, 3, 2, 32, 32)])
