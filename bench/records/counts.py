@@ -119,16 +119,16 @@ def count_one(system: System) -> Count:
     Raises:
         UsageError, RunError: as `count_system`.
     """
+    from bench.published.tables import FRAMES
     from bench.systems.accounting import published_spatial, published_stages
     from bench.systems.builtin import CROPS
     from bench.systems.costs import count_system
-    from bench.systems.workloads import WORKLOADS
 
     cost = count_system(system, "paper")
     exact = cost.exact
     workload, crops = system.workload, system.crops or 0
     # Only the paper's own systems can have these ids.
-    published = workload in WORKLOADS and crops in CROPS
+    published = workload in FRAMES and crops in CROPS
     spatial, temporal = f"{workload}/s{crops}", f"{workload}/s{crops}-t{system.max_skip}"
     return Count(
         system=system.id,

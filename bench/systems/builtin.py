@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEPTHS = ("san10", "san15", "san19")
-BACKBONES = (*DEPTHS, *(f"{depth}-patchwise" for depth in DEPTHS), "resnet50", "bninception")
+TITLES = {"san19": "SAN19", "san-mini": "SAN-mini"}
+BACKBONES = (*DEPTHS, *(f"{depth}-patchwise" for depth in DEPTHS), "san-mini", "resnet50", "bninception")
 CROPS = range(4)
 MAX_SKIPS = range(1, 5)
 
@@ -60,7 +61,7 @@ def _systems() -> Iterator[System]:
             partial(_build_san_base, workload),
             {name: (1, *shape) for name, shape in workload.inputs.items()},
             title="SAN19-base",
-            backbone="SAN19",
+            backbone=TITLES[workload.backbone],
         )
         for crops in CROPS:
             yield _adaptive(workload, crops, None)
@@ -69,12 +70,13 @@ def _systems() -> Iterator[System]:
                 yield _adaptive(workload, crops, max_skip)
     # TSN and TBN take segments, here a single one
     rgb, spectrogram, flow = (1, *IMAGE), (1, *SPECTROGRAM), (1, *FLOW)
-    yield System("ucf101/tsn-resnet50", _build_tsn, {"rgb": rgb}, title="TSN", backbone="ResNet-50")
-    for name, inputs in (
-        ("tbn-ra", {"rgb": rgb, "spectrogram": spectrogram}),
-        ("tbn-raf", {"rgb": rgb, "spectrogram": spectrogram, "flow": flow}),
-    ):
-        yield System(f"epic/{name}", partial(_build_tbn, tuple(inputs)), inputs, title="TBN", backbone="BN-Inception")
+    for name in ("ucf101", "mini"):
+        build = partial(_build_tsn, WORKLOADS[name])
+        yield System(f"{name}/tsn-resnet50", build, {"rgb": rgb}, title="TSN", backbone="ResNet-50")
+    both, all_three = {"rgb": rgb, "spectrogram": spectrogram}, {"rgb": rgb, "spectrogram": spectrogram, "flow": flow}
+    for id, inputs in (("epic/tbn-ra", both), ("epic/tbn-raf", all_three), ("mini/tbn-ra", both)):
+        build = partial(_build_tbn, WORKLOADS[id.partition("/")[0]], tuple(inputs))
+        yield System(id, build, inputs, title="TBN", backbone="BN-Inception")
 
 
 def _adaptive(workload: Workload, crops: int, max_skip: int | None) -> System:
@@ -83,7 +85,7 @@ def _adaptive(workload: Workload, crops: int, max_skip: int | None) -> System:
         partial(_build_adaptive, workload, crops, max_skip),
         workload.inputs,
         title=f"S_{crops}" + (f",T_{max_skip}" if max_skip else ""),
-        backbone="SAN19",
+        backbone=TITLES[workload.backbone],
         crops=crops,
         max_skip=max_skip,
     )
@@ -104,22 +106,26 @@ def _build_backbone(name: str, channels: int) -> nn.Module:
 def _build_san_base(workload: Workload) -> nn.Module:
     from baselines.san_base import SANBase
 
-    return SANBase(workload.classes, workload.audio, workload.fusion)
+    return SANBase(workload.classes, workload.audio, workload.fusion, workload.backbone)
 
 
 def _build_adaptive(workload: Workload, crops: int, max_skip: int | None) -> nn.Module:
+    from adaptive_models import build_backbone
     from adaptive_models.system import AdaptiveSystem
 
-    return AdaptiveSystem(crops, max_skip, workload.classes, workload.audio, workload.head_layers)
+    make_backbone = partial(build_backbone, workload.backbone)
+    return AdaptiveSystem(
+        crops, max_skip, workload.classes, workload.audio, workload.head_layers, make_backbone, workload.hidden
+    )
 
 
-def _build_tsn() -> nn.Module:
+def _build_tsn(workload: Workload) -> nn.Module:
     from baselines.tsn import TSN
 
-    return TSN(WORKLOADS["ucf101"].classes)
+    return TSN(workload.classes, workload.width)
 
 
-def _build_tbn(modalities: tuple[str, ...]) -> nn.Module:
+def _build_tbn(workload: Workload, modalities: tuple[str, ...]) -> nn.Module:
     from baselines.tbn import TBN
 
-    return TBN(modalities, WORKLOADS["epic"].classes)
+    return TBN(modalities, workload.classes, workload.width)

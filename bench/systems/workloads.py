@@ -23,6 +23,9 @@ class Workload:
         audio: whether clips have sound.
         head_layers: layers of the GRU heads of the paper's system on it.
         fusion: width of SAN19-base's fusion layer; None for classifiers right on the features.
+        backbone: of the paper's system and of SAN19-base.
+        hidden: width of the GRUs.
+        width: of the other baselines' networks, as a part of the published ones'.
     """
 
     name: str
@@ -32,6 +35,9 @@ class Workload:
     audio: bool
     head_layers: int
     fusion: int | None
+    backbone: str = "san19"
+    hidden: int = 1024
+    width: float = 1.0
 
     @property
     def inputs(self) -> dict[str, tuple[int, ...]]:
@@ -42,4 +48,6 @@ class Workload:
 WORKLOADS = {
     "epic": Workload("epic", "EPIC-KITCHENS-55", FRAMES["epic"], (125, 352), audio=True, head_layers=2, fusion=512),
     "ucf101": Workload("ucf101", "UCF-101", FRAMES["ucf101"], (101,), audio=False, head_layers=1, fusion=None),
+    # Narrow networks, as they are trained from scratch on a CPU
+    "mini": Workload("mini", "mini", 10, (8, 9), True, 1, 128, backbone="san-mini", hidden=128, width=0.125),
 }

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from adaptive_models.data.mini import Mini
 from adaptive_models.system import AdaptiveSystem
 from bench.errors import UsageError
 from bench.published.tables import FRAMES
@@ -12,14 +13,18 @@ from bench.systems.workloads import WORKLOADS
 
 
 def test_every_system_of_the_tables_is_there() -> None:
-    ids = [f"{workload}/{name}" for workload in ("epic", "ucf101") for name in ("san19-base", "s0", "s1", "s2", "s3")]
-    ids += [f"{workload}/s{k}-t{m}" for workload in ("epic", "ucf101") for k in range(4) for m in range(1, 5)]
-    ids += ["ucf101/tsn-resnet50", "epic/tbn-ra", "epic/tbn-raf"]
+    ids = [f"{workload}/{name}" for workload in WORKLOADS for name in ("san19-base", "s0", "s1", "s2", "s3")]
+    ids += [f"{workload}/s{k}-t{m}" for workload in WORKLOADS for k in range(4) for m in range(1, 5)]
+    ids += ["ucf101/tsn-resnet50", "epic/tbn-ra", "epic/tbn-raf", "mini/tsn-resnet50", "mini/tbn-ra"]
     assert {system.id for system in registry()} == {*ids, *BACKBONES}
 
 
 def test_workloads_sample_the_published_numbers_of_frames() -> None:
-    assert {name: workload.frames for name, workload in WORKLOADS.items()} == FRAMES
+    assert {name: WORKLOADS[name].frames for name in FRAMES} == FRAMES
+
+
+def test_mini_has_the_classes_of_its_data_set() -> None:
+    assert WORKLOADS["mini"].classes == tuple(map(len, Mini.classes))
 
 
 @pytest.mark.parametrize(
@@ -28,6 +33,7 @@ def test_workloads_sample_the_published_numbers_of_frames() -> None:
         ("epic/s0", 0, None, (125, 352), True, 2),
         ("epic/s3-t4", 3, 4, (125, 352), True, 2),
         ("ucf101/s2-t1", 2, 1, (101,), False, 1),
+        ("mini/s1-t2", 1, 2, (8, 9), True, 1),
     ],
 )
 def test_adaptive_systems_are_built_as_their_ids_say(
