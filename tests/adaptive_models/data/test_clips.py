@@ -215,7 +215,7 @@ def test_files_that_are_no_video(tmp_path: Path, shared: Path) -> None:
         (blank, "no frame of its video can be decoded"),
     ]:
         with pytest.raises(ClipError, match=reason) as raised:
-            VideoClip(path, 10, audio=True)
+            VideoClip(path, 10, audio=True).image(0)
         assert str(raised.value).startswith(str(path))
         assert "\n" not in str(raised.value)
 
