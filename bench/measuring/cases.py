@@ -66,7 +66,7 @@ def make_cases(
         batches: clips at once, in offline.
         frames: of a clip; the workload's if not given.
         threads: of torch.
-        clip: a video file, a folder of them, or "demo".
+        clip: a video file, a folder or tar archive of its frames, a folder of such, or "demo".
 
     Raises:
         UsageError: numbers below 1, or a policy that a system cannot follow.

@@ -14,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptive_models.data.clips import ClipError, TensorClip, VideoClip
+from adaptive_models.data.clips import TensorClip, VideoClip
 from adaptive_models.data.demo import write_demo_clip
+from adaptive_models.data.frames import FrameClip, open_any_clip
+from adaptive_models.data.images import SUFFIXES
+from adaptive_models.data.media import ClipError
 from adaptive_models.policies import Policy
 from adaptive_models.system import AdaptiveSystem
 from bench.errors import RunError
@@ -26,7 +29,8 @@ from bench.systems.registry import System
 MOST_CLIPS = 8
 """Of a folder; more would only fill the memory."""
 
-VIDEOS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg")
+FILES = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".tar")
+"""Endings of files that are clips; of archives, those with images."""
 
 
 @dataclass
@@ -45,7 +49,9 @@ class Footage:
 
 
 def load_footage(name: str, frames: int, audio: bool) -> Footage:
-    """Decode a video file, up to eight videos of a folder, or "demo", the built-in clip.
+    """Decode a clip, up to eight clips of a folder, or "demo", the built-in one.
+
+    A clip is a video file, or its frames as images in a folder or tar archive.
 
     Raises:
         RunError: no such file, or one that cannot serve as a clip, or a folder without any.
@@ -55,30 +61,38 @@ def load_footage(name: str, frames: int, audio: bool) -> Footage:
             paths = [Path(folder, "demo.mp4")]
             write_demo_clip(paths[0])
         else:
-            paths = _videos(Path(name))
+            paths = _clips_in(Path(name))
         footage = Footage([], [], [])
         for path in paths[:MOST_CLIPS]:
             try:
-                with VideoClip(path, frames, audio) as clip:
+                with open_any_clip(path, frames, audio) as clip:
                     _decode(clip, audio, footage)
                     footage.notes += [f"{path.name}: {note}" for note in clip.notes]
             except ClipError as error:
                 raise RunError(str(error)) from error
         if len(paths) > MOST_CLIPS:
-            footage.notes.append(f"the first {MOST_CLIPS} of {len(paths)} videos in {Path(name).name} were used")
+            footage.notes.append(f"the first {MOST_CLIPS} of {len(paths)} clips in {Path(name).name} were used")
         return footage
 
 
-def _videos(path: Path) -> list[Path]:
-    if not path.is_dir():
+def _clips_in(path: Path) -> list[Path]:
+    if not path.is_dir() or any(_is_image(each) for each in path.iterdir()):
         return [path]
-    videos = sorted(each for each in path.iterdir() if each.suffix.lower() in VIDEOS)
-    if not videos:
-        raise RunError(f"{path}: a folder without videos ({', '.join(VIDEOS)})")
-    return videos
+    clips = sorted(
+        each
+        for each in path.iterdir()
+        if each.suffix.lower() in FILES or (each.is_dir() and any(map(_is_image, each.iterdir())))
+    )
+    if not clips:
+        raise RunError(f"{path}: a folder without videos ({', '.join(FILES)}), images or folders of images")
+    return clips
 
 
-def _decode(clip: VideoClip, audio: bool, footage: Footage) -> None:
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _decode(clip: VideoClip | FrameClip, audio: bool, footage: Footage) -> None:
     images, spectrograms = [], []
     for t in range(clip.frames):
         start = perf_counter()

@@ -87,13 +87,25 @@ def test_videos_of_a_folder_come_in_the_order_of_their_names(videos: Path) -> No
             clip.spectrogram(0)
 
 
+def test_frames_in_folders_are_clips_too(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        for number in range(1, 7):
+            picture = av.VideoFrame.from_ndarray(np.full((40, 50, 3), 30 * number, np.uint8), format="rgb24")
+            picture.save(tmp_path / name / f"frame_{number:010d}.png")
+    one, both = load_footage(str(tmp_path / "first"), 3, False), load_footage(str(tmp_path), 3, False)
+    assert (len(one.clips), len(both.clips)) == (1, 2)
+    # by hand: ticks of two frames, whose middles are the second, fourth and sixth frame
+    assert [float(one.clips[0].image(t)[0].mean()) + 104 for t in range(3)] == [60, 120, 180]
+
+
 def test_of_many_videos_some_are_used_and_that_is_noted(tmp_path: Path) -> None:
     write_demo_clip(tmp_path / "0.mp4", seconds=1, fps=1)
     for number in range(1, 9):
         (tmp_path / f"{number}.mp4").write_bytes((tmp_path / "0.mp4").read_bytes())
     footage = load_footage(str(tmp_path), 1, audio=False)
     assert len(footage.clips) == 8
-    assert footage.notes == [f"the first 8 of 9 videos in {tmp_path.name} were used"]
+    assert footage.notes == [f"the first 8 of 9 clips in {tmp_path.name} were used"]
 
 
 def test_the_built_in_clip_has_sound() -> None:
