@@ -12,9 +12,14 @@ from torch import Tensor, nn
 
 from adaptive_models.attention import cumulative_attention, pairwise_attention, patchwise_attention
 
-BLOCKS = {"san10": (2, 1, 2, 4, 1), "san15": (3, 2, 3, 5, 2), "san19": (3, 3, 4, 6, 3)}
+BLOCKS = {"san10": (2, 1, 2, 4, 1), "san15": (3, 2, 3, 5, 2), "san19": (3, 3, 4, 6, 3), "san-mini": (0, 0, 1, 1, 1)}
 KINDS = ("pairwise", "patchwise")
 WIDTHS = (64, 256, 512, 1024, 2048)
+NARROW = {"san-mini": (32, 32, 128, 128, 64)}
+"""Widths of backbones that are not of `WIDTHS`: a network for the small data set `mini`, which trains on a CPU."""
+SPLIT = "layer3.0"
+SPLITS = {"san-mini": "layer2.0"}
+"""Where backbones are split that are not split at `SPLIT`: so narrow a network tells more by a map of 14 x 14."""
 KERNEL_SIZES = (3, 7, 7, 7, 7)
 SMALLEST_INPUT = 32
 
@@ -98,7 +103,7 @@ class SAN(nn.Module):
         kind: str = "pairwise",
         channels: int = 3,
         widths: tuple[int, ...] = WIDTHS,
-        split: str = "layer3.0",
+        split: str = SPLIT,
     ) -> None:
         super().__init__()
         if kind not in KINDS:
@@ -160,12 +165,41 @@ class SAN(nn.Module):
         """(N, channels, H, W) -> features (N, widths[-1]); equals `resume(prescan(x)[0])` without the attention map."""
         return self.resume(self._step(self.split, self._before_split(x)))
 
-    def _before_split(self, x: Tensor) -> Tensor:
+    def attentions(self, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Run the whole network for the attention of its blocks (paper, Figs. 5 and 11).
+
+        Args:
+            x: (N, channels, H, W), H and W at least 32.
+
+        Returns:
+            For each block in order, by its name: the local attentions (N, C/32, k, k, H', W') of Eq. 2, the place in
+            the footprint before the position, and the cumulative global attention (N, C/32, H', W') of Eq. 3.
+
+        Raises:
+            ValueError: an input that is not of that shape.
+        """
+        self._check(x)
+        found = {}
+        for name in self._order:
+            module = self.get_submodule(name)
+            if isinstance(module, Bottleneck):
+                x, weights = module(x)
+                size, side = (x.shape[2], x.shape[3]), module.sam.kernel_size
+                local = weights.unflatten(3, size).unflatten(2, (side, side))
+                found[name] = local, cumulative_attention(weights, size, side)
+            else:
+                x = module(x)
+        return found
+
+    def _check(self, x: Tensor) -> None:
         if x.ndim != 4 or x.shape[1] != self.conv_in.in_channels or min(x.shape[2:]) < SMALLEST_INPUT:
             raise ValueError(
                 f"input of shape {tuple(x.shape)}: SAN takes (N, {self.conv_in.in_channels}, H, W)"
                 f" with H and W at least {SMALLEST_INPUT}"
             )
+
+    def _before_split(self, x: Tensor) -> Tensor:
+        self._check(x)
         for name in self._order[: self._order.index(self.split)]:
             x = self._step(name, x)
         return x
@@ -180,13 +214,13 @@ class SAN(nn.Module):
         return module(x)[0] if isinstance(module, Bottleneck) else module(x)
 
 
-def build_backbone(name: str, channels: int = 3, split: str = "layer3.0") -> SAN:
-    """Build a backbone by name: san10, san15 or san19, pairwise unless the name ends in "-patchwise".
+def build_backbone(name: str, channels: int = 3, split: str | None = None) -> SAN:
+    """Build a backbone by name: san10, san15, san19 or san-mini, pairwise unless the name ends in "-patchwise".
 
     Args:
         name: e.g. "san19" or "san10-patchwise".
         channels: 3 for RGB, 1 for a spectrogram.
-        split: the block after which `prescan` stops.
+        split: the block after which `prescan` stops; the backbone's own if not given.
 
     Raises:
         ValueError: an unknown name.
@@ -195,4 +229,5 @@ def build_backbone(name: str, channels: int = 3, split: str = "layer3.0") -> SAN
     if base not in BLOCKS:
         known = [*BLOCKS, *(f"{base}-patchwise" for base in BLOCKS)]
         raise ValueError(f"unknown backbone {name!r}: use one of {', '.join(known)}")
-    return SAN(BLOCKS[base], "pairwise" if base == name else "patchwise", channels, split=split)
+    kind = "pairwise" if base == name else "patchwise"
+    return SAN(BLOCKS[base], kind, channels, NARROW.get(base, WIDTHS), split or SPLITS.get(base, SPLIT))

@@ -103,7 +103,8 @@ class AdaptiveSystem(nn.Module):
         audio: whether there are spectrograms.
         head_layers: layers of the GRU heads: 2 for `epic`, 1 for `ucf101`.
         make_backbone: makes a network for a number of input channels, 3 or 1.
-        hidden: width of the GRUs, of the heads and of the temporal sampler.
+        hidden: width of the heads' GRUs.
+        sampler_hidden: width of the temporal sampler's GRU; that of the heads if not given.
 
     Raises:
         ValueError: a negative k, or an M below 1.
@@ -118,6 +119,7 @@ class AdaptiveSystem(nn.Module):
         head_layers: int,
         make_backbone: Callable[[int], SAN] = SAN19,
         hidden: int = 1024,
+        sampler_hidden: int | None = None,
     ) -> None:
         super().__init__()
         if crops < 0:
@@ -131,7 +133,7 @@ class AdaptiveSystem(nn.Module):
         if max_skip is not None:
             attention_shape = self.low_rgb.attention_shape(LOW_SIZE, LOW_SIZE)
             self.hallucinator = Hallucinator(attention_shape[0])
-            self.temporal_sampler = TemporalSampler(max_skip, attention_shape, hidden)
+            self.temporal_sampler = TemporalSampler(max_skip, attention_shape, sampler_hidden or hidden)
         width = self.low_rgb.features
         self.classifier = ThreeHeads(width, width if audio else 0, width, crops, classes, hidden, head_layers)
 

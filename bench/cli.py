@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
+from bench import data_command, train_command
 from bench.errors import RunError, UsageError
+from bench.evaluating import command as evaluate_command
 
 if TYPE_CHECKING:
     from bench.systems.registry import Registry
@@ -97,6 +99,10 @@ Machine = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--machine", help="Whose measurements: a folder in OUT/records; the first by name if not given."),
 ]
+Weights = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="A folder of trained parts, or a checkpoint of the whole system; random weights if not given."),
+]
 Out = Annotated[Path, typer.Option("--out", callback=_writable, help="Folder for the results.")]
 
 
@@ -162,12 +168,12 @@ def flops(
 
 @app.command()
 def stream(
-    clip: Annotated[str, typer.Argument(help="A video file, or `demo` for a clip that is made for you.")],
+    clip: Annotated[str, typer.Argument(help="A video, a folder or tar of its frames, or `demo`, made for you.")],
     system: Annotated[str, typer.Option(help="An adaptive system, such as epic/s3-t4.")],
     policy: Annotated[
         str, typer.Option(help="Who decides: published, learned, always-full, module:name or file.py:name.")
     ] = "published",
-    weights: Annotated[Optional[Path], typer.Option(help="A checkpoint of the whole system.")] = None,  # noqa: UP045
+    weights: Weights = None,
     frames: Annotated[Optional[int], typer.Option(help="Frames to sample; else the workload's.")] = None,  # noqa: UP045
     convention: Annotated[StageConvention, typer.Option(help="How to count.")] = StageConvention.exact,
     device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
@@ -225,7 +231,9 @@ def measure(
     policy: Annotated[
         str, typer.Option(help="Who decides: published, learned, always-full, module:name or file.py:name.")
     ] = "published",
-    clip: Annotated[str, typer.Option(help="A video file, a folder of them, or `demo`.")] = "demo",
+    clip: Annotated[
+        str, typer.Option(help="A video, a folder or tar of its frames, a folder of such, or `demo`.")
+    ] = "demo",
     frames: Annotated[Optional[int], typer.Option(help="Frames of a clip; else the workload's.")] = None,  # noqa: UP045
     batch: Annotated[Optional[list[int]], typer.Option(help="Clips at once, in offline. May be repeated.")] = None,  # noqa: UP045
     threads: Annotated[Optional[int], typer.Option(help="Of torch; else the number of physical cores.")] = None,  # noqa: UP045
@@ -286,7 +294,9 @@ def compare(
     device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
     dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs.")] = DtypeName.float32,
     policy: Annotated[str, typer.Option(help="Who decides in systems with a temporal sampler.")] = "published",
-    clip: Annotated[str, typer.Option(help="A video file, a folder of them, or `demo`.")] = "demo",
+    clip: Annotated[
+        str, typer.Option(help="A video, a folder or tar of its frames, a folder of such, or `demo`.")
+    ] = "demo",
     frames: Annotated[Optional[int], typer.Option(help="Frames of a clip; else the workload's.")] = None,  # noqa: UP045
     threads: Annotated[Optional[int], typer.Option(help="Of torch; else the number of physical cores.")] = None,  # noqa: UP045
     adapter: Adapter = None,
@@ -363,21 +373,43 @@ def tables(
 
 @app.command()
 def figures(
-    names: Annotated[Optional[list[str]], typer.Argument(help="Which; all if none is named.")] = None,  # noqa: UP045
+    names: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(help="Which; without any, all that need no clip."),
+    ] = None,
     out: Out = Path("results"),
     machine: Machine = None,
+    system: Annotated[Optional[str], typer.Option(help="Figures of a clip: an adaptive system.")] = None,  # noqa: UP045
+    clip: Annotated[str, typer.Option(help="Figures of a clip: a video, a folder or tar of its frames.")] = "demo",
+    policy: Annotated[str, typer.Option(help="Figures of a clip: who decides in fig12.")] = "published",
+    weights: Weights = None,
+    frames: Annotated[Optional[int], typer.Option(help="Figures of a clip: frames to sample.")] = None,  # noqa: UP045
+    adapter: Adapter = None,
     json: Json = False,
 ) -> None:
-    """Redraw Figs. 3 and 13, and draw what was measured, as PNG, SVG and CSV.
+    """Redraw Figs. 3 and 13, draw what was measured, and what a system sees in a clip, as PNG, SVG and CSV.
 
     fig3, fig13: complexity; speedup: FLOPs saved against time saved; latency: by decision; energy: against top-1;
-    roofline: of each stage.
+    roofline: of each stage. Of a clip: fig5: attention; fig8: regions; fig9: hallucinations; fig11: attention of all
+    layers; fig12: decisions.
 
-    Example: foveabench figures fig3 speedup
+    Examples: foveabench figures fig3 speedup ·
+    foveabench figures fig8 fig12 --clip clip.mp4 --system mini/s3-t2 --weights trained
     """
+    from bench.reporting.clip_figures import CLIP_FIGURES, make_clip_figures
     from bench.reproduce import make_figures, records_of
 
-    _show_files(make_figures(out, names or [], records_of(out, machine)), json)
+    of_clip = [name for name in names or [] if name in CLIP_FIGURES]
+    others = [name for name in names or [] if name not in CLIP_FIGURES]
+    if of_clip and system is None:
+        raise UsageError(f"--system is needed for {', '.join(of_clip)}: an adaptive system, such as epic/s3-t4")
+    if system is not None and not of_clip:
+        raise UsageError(f"--system is for figures of a clip: name some of {', '.join(CLIP_FIGURES)}")
+    files = make_figures(out, others, records_of(out, machine)) if others or not of_clip else []
+    if system is not None:
+        found = systems(adapter).find(system)
+        files += make_clip_figures(of_clip, clip, found, policy, weights, out, frames)
+    _show_files(files, json)
 
 
 @app.command()
@@ -393,6 +425,11 @@ def reproduce(out: Out = Path("results"), machine: Machine = None, adapter: Adap
     from bench.reproduce import reproduce_all
 
     _show_files(reproduce_all(out, found, machine), json)
+
+
+app.command("data")(data_command.command)
+app.command("train")(train_command.command)
+app.command("evaluate")(evaluate_command.command)
 
 
 def _show_files(paths: list[Path], json: bool) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COUNTS = "counts.json"
 RECORDS = "records"
+EVALUATIONS = "evaluations"
 ALL_TABLES = (1, 2, 3, 4, 5)
 
 
@@ -27,7 +28,8 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
     """Everything, into a folder; the same bytes every time.
 
     Args:
-        out: the folder. What was measured there, in "records", goes into the tables and figures.
+        out: the folder. What was measured there, in "records", goes into the tables and figures; what was evaluated, in
+            "evaluations", into tables of each data set.
         systems: to count and to put into the tables; those without a workload, bare backbones, are left out.
         machine: whose measurements; the first's by name if not given.
 
@@ -38,7 +40,7 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
     records = records_of(out, machine)
     counts = make_counts(out, systems)
     files = [out / COUNTS, *make_figures(out, [], records, counts), *make_tables(out, ALL_TABLES, records, counts)]
-    files += [*write_audit(out), *write_pages(out)]
+    files += [*make_evaluated(out, counts), *write_audit(out), *write_pages(out)]
     write_text(out / "README.md", _index(out, files))
     return [*files, out / "README.md"]
 
@@ -64,6 +66,28 @@ def records_of(out: Path, machine: str | None = None) -> list[Record]:
         raise UsageError(f"no measurements of the machine {machine!r} in {out / RECORDS}: there are {known}")
     chosen = machine or next(iter(machines), None)
     return read_records(out / RECORDS / chosen, lambda problem: note(f"warning: {problem}")) if chosen else []
+
+
+def make_evaluated(out: Path, counts: Sequence[Count]) -> list[Path]:
+    """Write the tables of each data set on which systems were evaluated, in a folder of its name, and their figure."""
+    from bench.records.evaluation import AT_COST_OF_LEARNED, read_evaluations
+
+    evaluations = read_evaluations(out / EVALUATIONS, lambda problem: note(f"warning: {problem}"))
+    if not evaluations:
+        return []
+    from bench.evaluating.summary import learned_against_others
+    from bench.reporting.accuracy_figure import accuracy, decisions
+    from bench.reporting.evaluated_tables import write_evaluated_tables
+
+    files: list[Path] = []
+    for data in sorted({each.data for each in evaluations}):
+        files += write_evaluated_tables(data, counts, evaluations, out / data)
+    whole = [each for each in evaluations if each.trained and each.limit is None]
+    files += accuracy(out, evaluations) if whole else []
+    files += (
+        decisions(out, evaluations) if learned_against_others(whole)["rival"].isin(AT_COST_OF_LEARNED).any() else []
+    )
+    return files
 
 
 def write_pages(out: Path) -> list[Path]:
@@ -135,12 +159,12 @@ def make_figures(
 
 def audit_published() -> list[Finding]:
     """Audit the published tables, against each other and against the counted costs of the stages."""
+    from bench.published.tables import FRAMES
     from bench.systems.accounting import published_stages
     from bench.systems.builtin import CROPS
-    from bench.systems.workloads import WORKLOADS
 
     costs = {}
-    for workload in WORKLOADS:
+    for workload in FRAMES:
         for crops in CROPS:
             stages = published_stages(workload, crops)
             costs[f"{workload}/s{crops}"] = StageCosts(stages.prescan / 1e9, stages.full / 1e9)
@@ -180,11 +204,20 @@ def _index(out: Path, files: Sequence[Path]) -> str:
         "latency": "latency of frames by decision, *measured*",
         "energy": "energy per frame, *measured* or *estimated* as its axis says, against *published* top-1",
         "roofline": "operations per byte, *counted*, and per second, *measured*, of each stage",
-        "measured": "everything that was measured on a machine; from the records beside it",
+        "accuracy": "accuracy, *measured*, against operations executed, with the Pareto front",
+        "decisions": "learned decisions against random and uniform ones at equal cost; accuracy *measured*",
     }
     lines = ["# Results", "", "Made by `foveabench reproduce`; a second run changes no byte.", ""]
-    for name, text in what.items():
-        own = [path.relative_to(out).as_posix() for path in files if path.name == name or path.stem == name]
+    named = {path.relative_to(out).as_posix(): path for path in files}
+    groups = {text: [file for file in named if name in (file, file.rpartition(".")[0])] for name, text in what.items()}
+    groups["everything that was measured on a machine; from the records beside it"] = [
+        file for file, path in named.items() if path.stem == "measured"
+    ]
+    for data in sorted({path.parent for path in files if path.stem == "table1"} - {out}):
+        groups[f"the same tables of systems trained and evaluated on {data.name}; all *measured* or *counted*"] = [
+            file for file, path in named.items() if path.parent == data
+        ]
+    for text, own in groups.items():
         if own:
             lines.append(f"- {', '.join(f'[{file}]({file})' for file in own)}: {text}")
     return "\n".join(lines) + "\n"

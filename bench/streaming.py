@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptive_models.checkpoints import CheckpointError, load_reference
-from adaptive_models.data.clips import Clip, ClipError, VideoClip
+from adaptive_models.data.clips import Clip, VideoClip
 from adaptive_models.data.demo import write_demo_clip
+from adaptive_models.data.frames import FrameClip, open_any_clip
+from adaptive_models.data.media import ClipError
 from adaptive_models.policies import AlwaysFull, GivenShares, Learned, Policy
 from adaptive_models.system import AdaptiveSystem, FrameResult, mean_logits
 from bench.errors import RunError, UsageError, in_words
-from bench.systems.costs import build_model, count_system, operating_point
+from bench.systems.costs import count_system, operating_point
 from bench.systems.registry import System, load_object
+from bench.systems.weights import load_model
 from bench.systems.workloads import WORKLOADS
 
 POLICIES = ("published", "learned", "always-full")
@@ -54,6 +56,7 @@ class Stream:
         notes: fallbacks that were used, in words.
         results: what the system said of each frame, for pictures.
         clip: the clip, for pictures.
+        model: the system that it went through, for pictures.
     """
 
     system: str
@@ -65,7 +68,8 @@ class Stream:
     predictions: list[int]
     notes: list[str]
     results: list[FrameResult] = field(default_factory=list, repr=False)
-    clip: VideoClip | None = field(default=None, repr=False)
+    clip: VideoClip | FrameClip | None = field(default=None, repr=False)
+    model: AdaptiveSystem | None = field(default=None, repr=False)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -118,11 +122,11 @@ class TimedClip:
 
 
 @contextmanager
-def open_clip(name: str, system: System, frames: int | None = None) -> Iterator[VideoClip]:
-    """Open a video file for a system; `demo` is a small video that is made for the occasion.
+def open_clip(name: str, system: System, frames: int | None = None) -> Iterator[VideoClip | FrameClip]:
+    """Open a clip for a system; `demo` is a small video that is made for the occasion.
 
     Args:
-        name: path of the file, or "demo".
+        name: path of a video file, or of its frames as images in a folder or tar archive; or "demo".
         system: an adaptive system, which says whether sound is wanted.
         frames: how many frames to sample; the workload's if not given.
 
@@ -142,7 +146,7 @@ def open_clip(name: str, system: System, frames: int | None = None) -> Iterator[
         if name == "demo":
             write_demo_clip(path)
         try:
-            clip = VideoClip(path, count, audio="spectrogram" in system.inputs)
+            clip = open_any_clip(path, count, audio="spectrogram" in system.inputs)
         except ClipError as error:
             raise RunError(str(error)) from error
         with clip:
@@ -193,7 +197,7 @@ def _own_policy(name: str) -> Policy:
 
 
 def stream_clip(
-    clip: VideoClip,
+    clip: VideoClip | FrameClip,
     system: System,
     policy: str = "published",
     weights: Path | None = None,
@@ -210,18 +214,21 @@ def stream_clip(
         clip: from `open_clip`.
         system: an adaptive system.
         policy: see `make_policy`.
-        weights: a checkpoint of the whole system; random weights from a fixed seed if not given.
+        weights: a folder of trained parts, or a checkpoint of the whole system; random weights from a fixed seed if
+            not given.
         device: where to run, as torch names it.
         convention: in which to count, "exact" or "paper".
         on_frame: called after each frame.
 
     Raises:
         UsageError: a wrong policy or device.
-        RunError: a checkpoint that does not fit, or a policy that fails or makes choices that there are not.
+        RunError: weights that do not fit, a clip that cannot be decoded, or a policy that fails or makes choices that
+            there are not.
     """
     chosen, policy_name = make_policy(policy, system, clip.frames)
     where = usable_device(device)
-    model = _load(system, weights, where)
+    model = load_model(system, weights).to(where)
+    assert isinstance(model, AdaptiveSystem)
     costs = stage_flops(system, convention)
     timed = TimedClip(clip)
     streamed: list[StreamedFrame] = []
@@ -232,6 +239,8 @@ def stream_clip(
         start = time.perf_counter()
         try:
             result = next(steps)
+        except ClipError as error:
+            raise RunError(str(error)) from error
         except ValueError as error:
             raise RunError(f"{clip.path}: {error}") from error
         _synchronize(where)
@@ -259,6 +268,7 @@ def stream_clip(
         notes=list(clip.notes),
         results=results,
         clip=clip,
+        model=model,
     )
 
 
@@ -292,21 +302,6 @@ def usable_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {name}: cannot be used: {in_words(error)}") from error
     return device
-
-
-def _load(system: System, weights: Path | None, device: torch.device) -> AdaptiveSystem:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_model(system)
-    assert isinstance(model, AdaptiveSystem)
-    if weights is not None:
-        try:
-            load_reference(model, weights)
-        except FileNotFoundError:
-            raise RunError(f"{weights}: no such checkpoint") from None
-        except CheckpointError as error:
-            raise RunError(f"{weights}: {error}") from error
-    return model.to(device)
 
 
 def _synchronize(device: torch.device) -> None:

@@ -33,9 +33,10 @@ def prepare_frame(rgb: np.ndarray, size: int = 224, short_side: int = 256) -> Te
         raise ValueError(f"size is {size}; the crop must be between 1 and short_side, {short_side}")
     height, width = (short_side * side // min(rgb.shape[:2]) for side in rgb.shape[:2])
     image = torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]
-    image = F.interpolate(image, (height, width), mode="bilinear", antialias=True)[0]
+    if image.shape[2:] != (height, width):  # else it would change nothing, in milliseconds
+        image = F.interpolate(image, (height, width), mode="bilinear", antialias=True)
     top, left = round((height - size) / 2), round((width - size) / 2)
-    bgr = image[:, top : top + size, left : left + size].flip(0)
+    bgr = image[0, :, top : top + size, left : left + size].flip(0)
     return bgr.float() - torch.tensor(CHANNEL_MEANS)[:, None, None]
 
 

@@ -146,7 +146,12 @@ def to_latex(frame: pd.DataFrame, number: int) -> str:
         frame = frame.assign(model=frame["model"] + marks).drop(columns=["system", "note"])
         notes += letters
     title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}, published and counted"
-    return _NEEDS + _LATEX % (title, f"reproduced-{number}", *_latex_body(_shown(frame, number), notes))
+    return latex_float(title, f"reproduced-{number}", _shown(frame, number), notes)
+
+
+def latex_float(title: str, label: str, shown: pd.DataFrame, notes: Sequence[str]) -> str:
+    """Texts under groups and words of their own as a landscape float, which needs booktabs, graphicx and rotating."""
+    return _NEEDS + _LATEX % (title, label, *_latex_body(shown, notes))
 
 
 def measured_to_latex(frame: pd.DataFrame, number: int, notes: Sequence[str]) -> str:

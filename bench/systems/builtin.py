@@ -115,7 +115,14 @@ def _build_adaptive(workload: Workload, crops: int, max_skip: int | None) -> nn.
 
     make_backbone = partial(build_backbone, workload.backbone)
     return AdaptiveSystem(
-        crops, max_skip, workload.classes, workload.audio, workload.head_layers, make_backbone, workload.hidden
+        crops,
+        max_skip,
+        workload.classes,
+        workload.audio,
+        workload.head_layers,
+        make_backbone,
+        workload.hidden,
+        workload.sampler_hidden,
     )
 
 

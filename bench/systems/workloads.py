@@ -24,7 +24,8 @@ class Workload:
         head_layers: layers of the GRU heads of the paper's system on it.
         fusion: width of SAN19-base's fusion layer; None for classifiers right on the features.
         backbone: of the paper's system and of SAN19-base.
-        hidden: width of the GRUs.
+        hidden: width of the heads' GRUs.
+        sampler_hidden: width of the temporal samplers' GRUs.
         width: of the other baselines' networks, as a part of the published ones'.
     """
 
@@ -37,6 +38,7 @@ class Workload:
     fusion: int | None
     backbone: str = "san19"
     hidden: int = 1024
+    sampler_hidden: int = 1024
     width: float = 1.0
 
     @property
@@ -49,5 +51,7 @@ WORKLOADS = {
     "epic": Workload("epic", "EPIC-KITCHENS-55", FRAMES["epic"], (125, 352), audio=True, head_layers=2, fusion=512),
     "ucf101": Workload("ucf101", "UCF-101", FRAMES["ucf101"], (101,), audio=False, head_layers=1, fusion=None),
     # Narrow networks, as they are trained from scratch on a CPU
-    "mini": Workload("mini", "mini", 10, (8, 9), True, 1, 128, backbone="san-mini", hidden=128, width=0.125),
+    "mini": Workload(
+        "mini", "mini", 10, (8, 9), True, 1, 64, backbone="san-mini", hidden=32, sampler_hidden=16, width=0.0625
+    ),
 }

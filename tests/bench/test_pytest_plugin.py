@@ -202,7 +202,10 @@ def test_an_update_without_the_flag_is_refused(run: Run) -> None:
             lambda text: text.replace('"Linear", 32', '"Linear", "32"'),
             "*own-net.json: damaged (fingerprint.layers.0.3: *",
         ),
-        (lambda text: text.replace('"schema": 1', '"schema": 2'), "*own-net.json: schema *, this version reads 1: restore it*"),
+        (
+            lambda text: text.replace('"schema": 1', '"schema": 2'),
+            "*own-net.json: schema 2, this version reads 1: restore it*",
+        ),
         (
             lambda text: text.replace("own/net", "own/other"),
             "*own-net.json: the baseline of 'own/other', not of 'own/net'*",

@@ -58,7 +58,7 @@ def test_rows_and_columns_are_named(axes: np.ndarray, stream: Stream) -> None:
     assert [each.get_title() for each in axes[0]] == ["t = 0", "t = 1", "t = 2", "t = 3"]
     below = [each.get_xlabel().split() for each in axes[-1]]
     assert [words[0] for words in below] == list(DECISIONS)
-    assert [float(words[1]) for words in below] == [round(frame.flops / 1e9, 2) for frame in stream.frames]
+    assert [float(words[1]) for words in below] == pytest.approx([f.flops / 1e9 for f in stream.frames], rel=5e-3)
 
 
 def test_borders_and_paleness_tell_the_decision(axes: np.ndarray) -> None:
@@ -100,8 +100,8 @@ def test_rows_that_would_be_empty_are_left_out(stream: Stream) -> None:
 
 
 def test_the_title_says_what_was_run_with_which_weights(stream: Stream) -> None:
-    title = strip_figure(stream).get_suptitle()
-    executed, full = f"{stream.per_frame / 1e9:.2f}", f"{stream.always_full / 1e9:.2f}"
+    title = " ".join(strip_figure(stream).get_suptitle().split())
+    executed, full = f"{stream.per_frame / 1e9:.3g}", f"{stream.always_full / 1e9:.3g}"
     for words in ("small/s2-t3", executed, full, "exact", "Scripted", "weights random, from seed 0"):
         assert words in title
 

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from bench.evaluating.runner import Task
+from bench.records.evaluation import SCHEMA, ClipOutcome, Evaluation
+
+FIXED_SYSTEM = """
+import bench
+from torch import nn
+
+
+class Squares(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rgb = nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 49, 5))
+        self.sound = nn.Sequential(nn.Conv2d(1, 2, 32, stride=32), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 64, 3))
+
+    def forward(self, rgb, spectrogram):
+        verbs, nouns = self.rgb(rgb.flatten(0, 1)), self.sound(spectrogram.flatten(0, 1))
+        return tuple(logits.unflatten(0, rgb.shape[:2]).mean(dim=1) for logits in (verbs, nouns))
+
+
+@bench.system(
+    "small/squares", inputs={"rgb": (2, 3, 224, 224), "spectrogram": (2, 1, 256, 256)}, frames=2, title="squares"
+)
+def squares():
+    return Squares()
+
+
+@bench.system("small/flow", inputs={"flow": (10, 224, 224)})
+def flow():
+    return nn.Conv2d(10, 1, 1)
+"""
+
+
+@pytest.fixture(scope="session")
+def fixed_adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A system of two segments a call, that is not adaptive."""
+    path = tmp_path_factory.mktemp("adapter") / "fixed_systems.py"
+    path.write_text(FIXED_SYSTEM)
+    return f"{path}:squares"
+
+
+@pytest.fixture(scope="session")
+def make_task(small_adapter: str, fixed_adapter: str) -> Callable[..., Task]:
+    def make(policy: str = "learned", system: str = "small/s2-t3", **changes: Any) -> Task:
+        spatial = small_adapter.removesuffix("small") + "spatial"
+        adapters = (small_adapter, spatial, fixed_adapter, fixed_adapter.removesuffix("squares") + "flow")
+        options = {"weights": None, "seed": 1, "frames": 6, "batch": 2} | changes
+        return Task(system, adapters, policy, **options)
+
+    return make
+
+
+@pytest.fixture
+def made_up() -> Callable[..., Evaluation]:
+    """Makes an evaluation of made-up outcomes: true classes, logits of all classes by group, and decisions."""
+
+    def make(
+        labels: Sequence[tuple[int, ...]],
+        logits: Sequence[tuple[Sequence[float], ...]],
+        decisions: str | Sequence[str] = "FPSF",
+        **changes: Any,
+    ) -> Evaluation:
+        strings = [decisions] * len(labels) if isinstance(decisions, str) else decisions
+        clips = []
+        for number, (own, groups, string) in enumerate(zip(labels, logits, strings, strict=True)):
+            best = [torch.tensor(group).argsort(descending=True, stable=True)[:5].tolist() for group in groups]
+            values = tuple(tuple(group[i] for i in order) for group, order in zip(groups, best, strict=True))
+            clips.append(ClipOutcome(f"clip-{number}", own, tuple(map(tuple, best)), values, string, 0))
+        stages = {"scan": 10, "decide": 1, "hallucinate": 3, "look": 100, "classify": 6}
+        whole = {
+            "schema": SCHEMA,
+            "data": "mini",
+            "split": "val",
+            "limit": None,
+            "system": "mini/s3-t2",
+            "policy": "learned",
+            "seed": 0,
+            "trained": True,
+            "weights": "sha256:0",
+            "frames": 4,
+            "batch": 4,
+            "device": "cpu",
+            "replayed": False,
+            "versions": {},
+            "stages": {"exact": {name: 10**9 * flops for name, flops in stages.items()}, "paper": stages},
+            "frames_per_call": 1,
+            "clips": clips,
+        }
+        return Evaluation(**(whole | changes))  # type: ignore[arg-type]
+
+    return make
