@@ -230,4 +230,6 @@ def build_backbone(name: str, channels: int = 3, split: str | None = None) -> SA
         known = [*BLOCKS, *(f"{base}-patchwise" for base in BLOCKS)]
         raise ValueError(f"unknown backbone {name!r}: use one of {', '.join(known)}")
     kind = "pairwise" if base == name else "patchwise"
-    return SAN(BLOCKS[base], kind, channels, NARROW.get(base, WIDTHS), split or SPLITS.get(base, SPLIT))
+    if split is None:
+        split = SPLITS.get(base, SPLIT)
+    return SAN(BLOCKS[base], kind, channels, NARROW.get(base, WIDTHS), split)

@@ -180,7 +180,7 @@ FAILED_RUNS = [
     (["flops", "ucf101/wrong-shape", "--adapter", "mine.py:wrong_shape"], "cannot be run on x 11"),
     (["stream", "missing.mp4", "--system", "epic/s0"], "missing.mp4: no such file"),
     (["stream", "mine.py", "--system", "epic/s0"], "mine.py: "),
-    (["stream", ".", "--system", "epic/s0"], "no such file"),
+    (["stream", ".", "--system", "epic/s0"], "images"),
     (["stream", "demo", "--system", "epic/s0", "--figure", "file/strip.png"], "cannot write to file"),
     (["stream", "demo", "--system", "epic/s0", "--figure", "a folder.png"], "cannot write a folder.png"),
     (["figures", "--out", "file"], "cannot write to file"),

@@ -21,7 +21,7 @@ from adaptive_models.system import AdaptiveSystem
 from adaptive_models.training.cache import FeatureCache
 from adaptive_models.training.config import CONFIGS, read_config
 from adaptive_models.training.loop import Step
-from bench import train_command
+from bench import training_progress
 from bench.cli import main
 from bench.systems.builtin import registry
 from bench.systems.registry import Registry, System
@@ -190,8 +190,8 @@ def test_a_training_that_is_stopped_and_goes_on_equals_one_that_was_not(
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(train_command.TrainingProgress, "on_step", on_step)
-            patched.setattr(train_command.TrainingProgress, "on_epoch", lambda *_: None)
+            patched.setattr(training_progress.TrainingProgress, "on_step", on_step)
+            patched.setattr(training_progress.TrainingProgress, "on_epoch", lambda *_: None)
             stopped = train("--config", config, "--out", tmp_path, "--resume")
         assert stopped.status == 130
         assert stopped.err.splitlines()[-2:] == [
