@@ -153,6 +153,19 @@ def _(previous: Tensor, boxes: Tensor) -> Tensor:
     return torch.empty_like(boxes)
 
 
+def crops_in_order(crops: Tensor, boxes: Tensor, order: Tensor) -> Tensor:
+    """Put what belongs to boxes into the order of the same boxes elsewhere.
+
+    Args:
+        crops: (N, k, F), of the boxes.
+        boxes: (N, k, 4).
+        order: (N, k, 4), the same boxes in another order.
+    """
+    # Boxes that are equal have equal crops, so that any of them will do.
+    slots = (order[:, :, None] == boxes[:, None]).all(dim=3).int().argmax(dim=2)
+    return crops.take_along_dim(slots[:, :, None], dim=1)
+
+
 def order_boxes_along_video(boxes: Tensor) -> Tensor:
     """Re-order a whole video's boxes so that every slot stays on its region: the published, non-causal order.
 

@@ -20,7 +20,13 @@ from adaptive_models.data.clips import Clip
 from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.policies import AlwaysFull, Policy
 from adaptive_models.san import SAN, build_backbone
-from adaptive_models.spatial_sampler import crop_boxes, follow_boxes, order_boxes_along_video, salient_boxes
+from adaptive_models.spatial_sampler import (
+    crop_boxes,
+    crops_in_order,
+    follow_boxes,
+    order_boxes_along_video,
+    salient_boxes,
+)
 from adaptive_models.ssim import ssim
 from adaptive_models.temporal_sampler import TemporalSampler
 
@@ -258,10 +264,8 @@ class AdaptiveSystem(nn.Module):
         for frame, before, after in zip(full, boxes, ordered, strict=True):
             assert frame.features is not None
             assert frame.features.crops is not None
-            # Boxes that are equal have equal crops, so that any of them will do.
-            slots = (after[:, None] == before[None]).all(dim=2).int().argmax(dim=1)
             frame.boxes = after
-            frame.features.crops = frame.features.crops[:, slots]
+            frame.features.crops = crops_in_order(frame.features.crops, before[None], after[None])
             logits, memory = self.classify(frame.features, memory)
             frame.logits = tuple(group[0] for group in logits)
 

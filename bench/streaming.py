@@ -153,6 +153,13 @@ def open_clip(name: str, system: System, frames: int | None = None) -> Iterator[
             yield clip
 
 
+def policy_of(system: System, policy: str) -> str:
+    """The policy that a system follows if this one is asked for: it may have nothing to decide."""
+    if not system.adaptive:
+        return "fixed"
+    return policy if system.max_skip is not None else "always-full"
+
+
 def make_policy(name: str, system: System, frames: int) -> tuple[Policy, str]:
     """A policy by name, or one's own as "module:name" or "path/to/file.py:name", and what it is in words.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 # Parameters of mallopt(3), as malloc.h numbers them
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -15,7 +16,7 @@ def keep_freed_memory() -> None:
     Else every large tensor is mapped anew, and the system fills it with zeros page by page: half of the time of
     training a narrow network on a CPU.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_TRIM_THRESHOLD, _NEVER)
         mallopt(_MMAP_MAX, 0)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adaptive_models.spatial_sampler import follow_boxes
+from adaptive_models.spatial_sampler import crops_in_order, follow_boxes
 from adaptive_models.system import AdaptiveSystem
 from adaptive_models.temporal_sampler import greedy
 from adaptive_models.training.cache import ClipFeatures
@@ -106,7 +106,7 @@ def classify(system: AdaptiveSystem, clips: ClipFeatures, full: Tensor) -> list[
         if system.crops:
             salient = clips.boxes[:, t, : system.crops]
             followed = salient if boxes is None else follow_boxes(boxes, salient)
-            crops = _in_order(clips.crops[:, t, : system.crops], salient, followed)
+            crops = crops_in_order(clips.crops[:, t, : system.crops], salient, followed)
             boxes = followed if boxes is None else torch.where(now[:, None, None] > 0.5, followed, boxes)
         audio = None if clips.audio is None else clips.audio[:, t]
         heads, remembered = system.classifier.per_head(clips.image[:, t], audio, crops, memory)
@@ -133,10 +133,3 @@ def _where(gate: Tensor, new: Tensor, old: Tensor | None, dim: int = 0) -> Tenso
     shape[dim] = -1
     open_ = gate.view(shape)
     return open_ * new + (1 - open_) * old
-
-
-def _in_order(crops: Tensor, boxes: Tensor, order: Tensor) -> Tensor:
-    """Crops (N, k, F) of boxes (N, k, 4) in the order of the same boxes in `order`."""
-    # Boxes that are equal have equal crops, so that any of them will do.
-    slots = (order[:, :, None] == boxes[:, None]).all(dim=3).int().argmax(dim=2)
-    return crops.take_along_dim(slots[:, :, None], dim=1)

@@ -13,7 +13,7 @@ from adaptive_models.data.datasets import Dataset
 from adaptive_models.training.cache import fill_cache
 from bench.display import note, progress
 from bench.errors import UsageError
-from bench.evaluating.evaluate import check, evaluate, policy_of
+from bench.evaluating.evaluate import check, evaluate
 from bench.evaluating.models import frozen_networks
 from bench.evaluating.runner import ClipRun, Task
 from bench.records.evaluation import (
@@ -24,7 +24,7 @@ from bench.records.evaluation import (
     write_evaluation,
 )
 from bench.records.files import write_text
-from bench.streaming import usable_device
+from bench.streaming import policy_of, usable_device
 from bench.systems.builtin import registry
 from bench.systems.registry import System
 

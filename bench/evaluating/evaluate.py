@@ -98,13 +98,6 @@ def takes_clips(system: System) -> bool:
     )
 
 
-def policy_of(system: System, policy: str) -> str:
-    """The policy that a system follows if this one is asked for: it may have nothing to decide."""
-    if not system.adaptive:
-        return "fixed"
-    return policy if system.max_skip is not None else "always-full"
-
-
 def check(task: Task, dataset: Dataset) -> None:
     """Refuse what cannot be run, before anything is.
 

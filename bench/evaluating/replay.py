@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adaptive_models.spatial_sampler import follow_boxes
+from adaptive_models.spatial_sampler import crops_in_order, follow_boxes
 from adaptive_models.system import LOW_SIZE, AdaptiveSystem, Features
 from adaptive_models.training.cache import ClipFeatures
 
@@ -75,7 +75,5 @@ class Replay(AdaptiveSystem):
             return Features(image, heard, None), None
         salient = boxes.unflatten(1, (self._kept_crops, 4))[:, : self.crops].long()
         followed = salient if previous_boxes is None else follow_boxes(previous_boxes, salient)
-        # Boxes that are equal have equal crops, so that any of them will do.
-        slots = (followed[:, :, None] == salient[:, None]).all(dim=3).int().argmax(dim=2)
-        own = crops.unflatten(1, (self._kept_crops, -1)).take_along_dim(slots[:, :, None], dim=1)
-        return Features(image, heard, own), followed
+        own = crops.unflatten(1, (self._kept_crops, -1))[:, : self.crops]
+        return Features(image, heard, crops_in_order(own, salient, followed)), followed

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 EVERY_SECONDS = 1.0
-"""Between two runs of it while something else is measured, of which it takes well under 1 % then."""
+"""Between two runs of it while something else is measured, of which it takes less than 1 % then."""
 
 
 def calibration_workload() -> Callable[[], object]:

@@ -12,7 +12,7 @@ import psutil
 from bench.errors import RunError, UsageError
 from bench.measuring.machine import environment, usable_cores
 from bench.records.measurement import Case, Dtype, Scenario
-from bench.streaming import make_policy, usable_device
+from bench.streaming import make_policy, policy_of, usable_device
 from bench.systems.registry import Registry, System
 from bench.systems.workloads import WORKLOADS
 
@@ -83,7 +83,7 @@ def make_cases(
             scenario=scenario,
             device=device,
             dtype=dtype,
-            policy=_policy_of(system, policy),
+            policy=policy_of(system, policy),
             batch=batch,
             frames=_frames_of(system, frames),
             threads=threads,
@@ -102,12 +102,6 @@ def _frames_of(system: System, frames: int | None) -> int:
     if system.adaptive:
         raise UsageError(f"--frames is needed: {system.id} is of none of the workloads {', '.join(WORKLOADS)}")
     return system.frames
-
-
-def _policy_of(system: System, policy: str) -> str:
-    if not system.adaptive:
-        return "fixed"
-    return policy if system.max_skip is not None else "always-full"
 
 
 def check_cases(cases: Iterable[Case], systems: Iterable[System]) -> None:

@@ -15,8 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from bench.errors import RunError
-from bench.records.files import read_json, write_text
+from bench.records.files import read_each, read_json, write_text
 
 SCHEMA: Literal[1] = 1
 
@@ -154,10 +153,5 @@ def read_evaluations(folder: Path, on_problem: Callable[[str], None]) -> list[Ev
         folder: which may be missing, as "results/evaluations".
         on_problem: called with what is wrong with a file that cannot be read.
     """
-    evaluations = []
-    for path in sorted(folder.rglob("[!.]*.json")):  # without what was being written when a run was killed
-        try:
-            evaluations.append(read_evaluation(path))
-        except RunError as error:
-            on_problem(str(error))
-    return evaluations
+    # without what was being written when a run was killed
+    return read_each(folder.rglob("[!.]*.json"), read_evaluation, on_problem)

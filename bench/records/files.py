@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,3 +75,20 @@ def read_json(path: Path, adapter: TypeAdapter[T], schema: int, missing: str) ->
             raise RunError(f"{path}: schema {first['input']}, this version reads {schema}") from None
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise RunError(f"{path}: damaged ({where}: {first['msg'].removeprefix('Value error, ')})") from None
+
+
+def read_each(paths: Iterable[Path], read: Callable[[Path], T], on_problem: Callable[[str], None]) -> list[T]:
+    """What `read` makes of each file, in the order of their names; a damaged one costs itself alone.
+
+    Args:
+        paths: the files.
+        read: may raise RunError.
+        on_problem: called with what is wrong with a file that cannot be read.
+    """
+    found = []
+    for path in sorted(paths):
+        try:
+            found.append(read(path))
+        except RunError as error:
+            on_problem(str(error))
+    return found

@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from bench.errors import RunError
-from bench.records.files import read_json, write_text
+from bench.records.files import read_each, read_json, write_text
 
 SCHEMA: Literal[1] = 1
 
@@ -462,10 +461,5 @@ def read_records(folder: Path, on_problem: Callable[[str], None]) -> list[Record
         folder: which may be missing.
         on_problem: called with what is wrong with a record that cannot be read.
     """
-    records = []
-    for path in sorted(folder.glob("[!.]*.json")):  # without what was being written when a run was killed
-        try:
-            records.append(read_record(path))
-        except RunError as error:
-            on_problem(str(error))
-    return records
+    # without what was being written when a run was killed
+    return read_each(folder.glob("[!.]*.json"), read_record, on_problem)
