@@ -16,7 +16,7 @@ T = TypeVar("T")
 SHORTEST = 1.0
 """Seconds of a phase at least, if the budget has them."""
 
-ASKING = 0.0025
+ASKING = 0.0015
 """Part of a phase that may have gone into asking whether its samples suffice before that is asked again."""
 
 

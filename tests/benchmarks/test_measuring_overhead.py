@@ -6,6 +6,7 @@ Run with `pytest tests/benchmarks/test_measuring_overhead.py --benchmark-only -s
 from __future__ import annotations
 
 import time
+from statistics import median
 
 import pytest
 import torch
@@ -22,7 +23,8 @@ from bench.systems.registry import System
 
 LIMIT = 0.02
 STEPS = {"1 ms": 0.001, "5 ms": 0.005, "100 ms": 0.1}
-BUDGET = 4.0
+BUDGET = 3.0
+REPEATS = 3
 
 
 class Work(nn.Module):
@@ -51,15 +53,16 @@ def test_the_harness_takes_less_than_2_percent_of_the_measured_phase(
 ) -> None:
     torch.set_num_threads(1)
     rows = {
-        (step, end): measured(seconds, width)
+        (step, end): [measured(seconds, width) for _ in range(REPEATS)]
         for step, seconds in STEPS.items()
         for end, width in (("the budget", 1e-9), ("its interval", 0.02))
     }
     benchmark.pedantic(measured, (0.001, 0.02), rounds=1)
+    medians = {row: median(map(overhead, timings)) for row, timings in rows.items()}  # a halt of the machine is nobody's
     with capsys.disabled():
         print(f"\n\n{'step':8s} {'ended by':14s} {'samples':>8s} {'phase':>9s} {'overhead':>9s}")
-        for (step, end), timing in rows.items():
-            assert timing.frames is not None
-            samples = len(timing.frames.seconds)
-            print(f"{step:8s} {end:14s} {samples:8d} {timing.phase_seconds:7.2f} s {overhead(timing):9.3%}")
-    assert max(map(overhead, rows.values())) < LIMIT
+        for (step, end), timings in rows.items():
+            samples = median(len(timing.frames.seconds) for timing in timings if timing.frames)
+            phase = median(timing.phase_seconds for timing in timings)
+            print(f"{step:8s} {end:14s} {samples:8d} {phase:7.2f} s {medians[step, end]:9.3%}")
+    assert max(medians.values()) < LIMIT
