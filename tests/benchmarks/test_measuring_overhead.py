@@ -24,7 +24,7 @@ from bench.systems.registry import System
 LIMIT = 0.02
 STEPS = {"1 ms": 0.001, "5 ms": 0.005, "100 ms": 0.1}
 BUDGET = 3.0
-REPEATS = 3
+REPEATS = 3  # of which the median counts: a halt of the machine is nobody's fault
 
 
 class Work(nn.Module):
@@ -58,7 +58,7 @@ def test_the_harness_takes_less_than_2_percent_of_the_measured_phase(
         for end, width in (("the budget", 1e-9), ("its interval", 0.02))
     }
     benchmark.pedantic(measured, (0.001, 0.02), rounds=1)
-    medians = {row: median(map(overhead, timings)) for row, timings in rows.items()}  # a halt of the machine is nobody's
+    medians = {row: median(map(overhead, timings)) for row, timings in rows.items()}
     with capsys.disabled():
         print(f"\n\n{'step':8s} {'ended by':14s} {'samples':>8s} {'phase':>9s} {'overhead':>9s}")
         for (step, end), timings in rows.items():
