@@ -6,6 +6,8 @@ Run with `pytest tests/benchmarks/test_measuring_overhead.py --benchmark-only -s
 from __future__ import annotations
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from statistics import median
 
 import pytest
@@ -48,20 +50,25 @@ def measured(seconds: float, width: float) -> Timing:
     return measure_times(subject, None, settings, [], _teller(lambda _: None))
 
 
-def test_the_harness_takes_less_than_2_percent_of_the_measured_phase(
-    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
+def rows() -> dict[tuple[str, str], list[Timing]]:
     torch.set_num_threads(1)
-    rows = {
+    return {
         (step, end): [measured(seconds, width) for _ in range(REPEATS)]
         for step, seconds in STEPS.items()
         for end, width in (("the budget", 1e-9), ("its interval", 0.02))
     }
-    benchmark.pedantic(measured, (0.001, 0.02), rounds=1)
-    medians = {row: median(map(overhead, timings)) for row, timings in rows.items()}
+
+
+def test_the_harness_takes_less_than_2_percent_of_the_measured_phase(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a fresh process, as each case has, since system calls of one whose memory is much used take longer."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as worker:
+        timings_of = benchmark.pedantic(worker.submit(rows).result, rounds=1)
+    medians = {row: median(map(overhead, timings)) for row, timings in timings_of.items()}
     with capsys.disabled():
         print(f"\n\n{'step':8s} {'ended by':14s} {'samples':>8s} {'phase':>9s} {'overhead':>9s}")
-        for (step, end), timings in rows.items():
+        for (step, end), timings in timings_of.items():
             samples = median(len(timing.frames.seconds) for timing in timings if timing.frames)
             phase = median(timing.phase_seconds for timing in timings)
             print(f"{step:8s} {end:14s} {samples:8d} {phase:7.2f} s {medians[step, end]:9.3%}")
