@@ -94,8 +94,9 @@ def outcome(record: Record) -> str:
 
 
 def plus_minus(interval: Interval) -> str:
-    """An estimate with half of its interval's width, as a part of it."""
-    return f"{interval.value:.4g} ± {interval.half_width:.1%}"
+    """An estimate with half of its interval's width, as a part of it; a single sample has no width."""
+    value = f"{interval.value:.4g}" if interval.value < 1e4 else f"{interval.value:.0f}"
+    return f"{value} ± {interval.half_width:.1%}" if interval.half_width else value
 
 
 def summary(record: Record, fps: float) -> dict[str, Any]:
