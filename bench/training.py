@@ -220,6 +220,7 @@ class Phases:
                 dataset,
                 self.config.data.frames,
                 self.run.out / "cache",
+                views=self.config.data.views if split == "train" else 1,
                 workers=self.run.workers,
                 rank=processes.rank,
                 world=processes.world,

@@ -85,12 +85,15 @@ class Data(_Settings):
         root: its folder; None for `mini` made in memory, or a folder that is given with the call.
         limit: number of clips of each split that are used, the first ones; None for all.
         frames: T, sampled from a clip.
+        views: how often each training clip is sampled for the features that are kept: once at the frames of
+            evaluation, else at random ones.
     """
 
     name: Literal["epic", "ucf101", "mini"]
     root: str | None = None
     limit: Count | None = None
     frames: Annotated[int, Field(ge=2)]
+    views: Count = 1
 
 
 class FeaturesSettings(Schedule):

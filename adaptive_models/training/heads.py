@@ -10,8 +10,9 @@ from torch import Tensor
 
 from adaptive_models.parts import SUFFIX, save_part
 from adaptive_models.system import AdaptiveSystem
-from adaptive_models.training.cache import ClipFeatures, FeatureCache
+from adaptive_models.training.cache import ClipFeatures, FeatureCache, generators
 from adaptive_models.training.decisions import average, classify
+from adaptive_models.training.dropout import dropout_by_clip
 from adaptive_models.training.losses import THETA, Logits, accuracy, cross_entropy, heads_loss
 
 
@@ -26,7 +27,7 @@ class HeadsPhase:
         train: features of the clips to train on.
         validation: those of the clips to validate on, or None.
         batch: clips of a batch, of all processes together.
-        seed: of the order of the clips.
+        seed: of the order of the clips and of dropout.
         theta: weights of the losses of the global and the local head, and of both together.
     """
 
@@ -55,7 +56,8 @@ class HeadsPhase:
 
     def loss(self, batch: ClipFeatures, epoch: int) -> tuple[Tensor, dict[str, float]]:
         """L_class."""
-        heads, labels = self._classify(batch)
+        with dropout_by_clip(self.module, generators(self.seed, epoch, batch.positions)):
+            heads, labels = self._classify(batch)
         return heads_loss(heads, labels, self.theta), accuracy(average(heads), labels)
 
     def validate(self) -> dict[str, float]:

@@ -15,6 +15,7 @@ from adaptive_models.parts import SUFFIX, sampler_part, save_part
 from adaptive_models.system import AdaptiveSystem
 from adaptive_models.training.cache import ClipFeatures, FeatureCache, generators
 from adaptive_models.training.decisions import Choose, Decisions, average, best, classify, decide, straight_through
+from adaptive_models.training.dropout import dropout_by_clip
 from adaptive_models.training.losses import (
     THETA,
     Logits,
@@ -43,7 +44,7 @@ class SamplerPhase:
         validation: those of the clips to validate on, or None.
         costs: of a frame.
         batch: clips of a batch, of all processes together.
-        seed: of the order of the clips and of the choices.
+        seed: of the order of the clips, of the choices and of dropout.
         theta: weights of the losses of the global and the local head, and of both together.
         theta_efficiency: theta_e, weight of the efficiency loss.
         relative: whether L_e is divided by what the clip costs with every frame full; else it is in GFLOPs.
@@ -94,13 +95,14 @@ class SamplerPhase:
         temperature = self.temperature * math.exp(-self.cooling * epoch)
         assert self.system.max_skip is not None
         shape = (self.train.frames, self.system.max_skip + 1)
-        draws = [generator.gumbel(size=shape) for generator in generators(self.seed, epoch, batch.positions)]
-        noise = torch.from_numpy(np.stack(draws)).float()
+        sources = generators(self.seed, epoch, batch.positions)
+        noise = torch.from_numpy(np.stack([source.gumbel(size=shape) for source in sources])).float()
 
         def sample(scores: Tensor, t: int) -> Tensor:
             return straight_through(scores, noise[:, t].to(scores.device), temperature)
 
-        batch, decisions, heads = self._run(batch, sample)
+        with dropout_by_clip(self.module, sources):
+            batch, decisions, heads = self._run(batch, sample)
         looked, full = decisions.looked, decisions.full
         class_loss = heads_loss(heads, batch.labels, self.theta)
         efficiency = efficiency_loss(looked, full, self.costs.prescan, self.costs.full)

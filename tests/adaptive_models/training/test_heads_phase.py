@@ -60,7 +60,9 @@ def test_each_head_learns_from_its_own_mistakes_by_its_weight(kept: FeatureCache
 
 
 def test_halves_of_a_batch_have_its_loss(kept: FeatureCache) -> None:
-    training = phase(kept)
+    training = HeadsPhase(make_system(2, None, hidden=HIDDEN), kept, None, batch=4, seed=0)
+    training.module.train()  # with dropout
     whole, _ = training.loss(kept.read(range(4)), 0)
     halves = [training.loss(kept.read(range(start, 4, 2)), 0)[0] for start in range(2)]
     torch.testing.assert_close(torch.stack(halves).mean(), whole)
+    assert training.loss(kept.read(range(4)), 1)[0] != whole

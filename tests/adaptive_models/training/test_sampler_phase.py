@@ -45,7 +45,8 @@ def test_validation_is_what_the_system_does_by_itself(kept: FeatureCache) -> Non
 
 
 def test_halves_of_a_batch_have_its_loss(kept: FeatureCache) -> None:
-    training = phase(kept)
+    training = SamplerPhase(make_system(2, 3), kept, kept, COSTS, batch=6, seed=0)
+    training.module.train()  # with dropout
     whole, scalars = training.loss(kept.read(range(6)), 3)
     halves = [training.loss(kept.read(range(start, 6, 2)), 3) for start in range(2)]
     torch.testing.assert_close(torch.stack([loss for loss, _ in halves]).mean(), whole)
