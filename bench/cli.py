@@ -101,7 +101,9 @@ Machine = Annotated[
 ]
 Weights = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option(help="A folder of trained parts, or a checkpoint of the whole system; random weights if not given."),
+    typer.Option(
+        help="Folder of trained parts, or checkpoint of the whole; else those that come with a system, or random ones."
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", callback=_writable, help="Folder for the results.")]
 

@@ -22,7 +22,7 @@ from adaptive_models.system import AdaptiveSystem, FrameResult, mean_logits
 from bench.errors import RunError, UsageError, in_words
 from bench.systems.costs import count_system, operating_point
 from bench.systems.registry import System, load_object
-from bench.systems.weights import load_model
+from bench.systems.weights import load_model, weights_of
 from bench.systems.workloads import WORKLOADS
 
 POLICIES = ("published", "learned", "always-full")
@@ -221,8 +221,8 @@ def stream_clip(
         clip: from `open_clip`.
         system: an adaptive system.
         policy: see `make_policy`.
-        weights: a folder of trained parts, or a checkpoint of the whole system; random weights from a fixed seed if
-            not given.
+        weights: a folder of trained parts, or a checkpoint of the whole system; if not given, those that come with
+            the system, or random ones from a fixed seed.
         device: where to run, as torch names it.
         convention: in which to count, "exact" or "paper".
         on_frame: called after each frame.
@@ -234,7 +234,8 @@ def stream_clip(
     """
     chosen, policy_name = make_policy(policy, system, clip.frames)
     where = usable_device(device)
-    model = load_model(system, weights).to(where)
+    used = weights_of(system, weights)
+    model = load_model(system, used).to(where)
     assert isinstance(model, AdaptiveSystem)
     costs = stage_flops(system, convention)
     timed = TimedClip(clip)
@@ -268,7 +269,7 @@ def stream_clip(
         system=system.id,
         policy=policy_name,
         convention=convention,
-        weights=str(weights) if weights else "random, from seed 0",
+        weights=str(used) if used else "random, from seed 0",
         frames=streamed,
         always_full=sum(costs.values()),
         predictions=[int(group.argmax()) for group in mean_logits(results)],

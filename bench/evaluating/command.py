@@ -26,7 +26,7 @@ def command(
     split: Annotated[str, typer.Option(help="val or train.")] = "val",
     weights: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Folder of trained parts; random weights if not given."),
+        typer.Option(help="Folder of trained parts; else those that come with a system, or random ones."),
     ] = None,
     policy: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -17,7 +17,7 @@ from bench.records.evaluation import AT_COST_OF_LEARNED, SCHEMA, Evaluation
 from bench.streaming import make_policy, usable_device
 from bench.systems.costs import count_system
 from bench.systems.registry import System
-from bench.systems.weights import load_model
+from bench.systems.weights import load_model, weights_of
 from bench.systems.workloads import IMAGE, SPECTROGRAM
 
 
@@ -72,7 +72,7 @@ def evaluate(
         system=system.id,
         policy=task.policy,
         seed=task.seed,
-        trained=task.weights is not None,
+        trained=weights_of(system, task.weights) is not None,
         weights=weights,
         frames=task.frames,
         batch=task.batch,

@@ -12,7 +12,7 @@ from adaptive_models.system import AdaptiveSystem
 from bench.errors import UsageError
 from bench.systems.costs import build_model
 from bench.systems.registry import Registry, System
-from bench.systems.weights import load_named_parts
+from bench.systems.weights import load_named_parts, weights_of
 
 FROZEN = ("rgb-112", "rgb-224", "spectrogram")
 """Parts whose features are kept."""
@@ -51,6 +51,7 @@ def frozen_networks(system: System, systems: Registry, weights: Path | None) -> 
         UsageError: no weights: random networks differ from one system to another.
         RunError: a part that is missing or does not fit.
     """
+    weights = weights_of(system, weights)
     if weights is None:
         raise UsageError("--features needs --weights: systems with random weights share no networks")
     rivals = [each for each in systems if each.adaptive and each.workload == system.workload]

@@ -39,7 +39,7 @@ class Task:
         system: id.
         adapters: for the registry.
         policy: "learned", "published", "always-full", "random", "uniform", one's own as for `make_policy`; or "fixed".
-        weights: folder of parts; random weights from the seed if not given.
+        weights: folder of parts; if not given, those that come with the system, or random ones from the seed.
         seed: of the training run, of random decisions, and of random weights.
         frames: T.
         batch: clips that run side by side.

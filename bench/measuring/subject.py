@@ -23,8 +23,8 @@ from adaptive_models.policies import Policy
 from adaptive_models.system import AdaptiveSystem
 from bench.errors import RunError
 from bench.streaming import make_policy
-from bench.systems.costs import build_model
 from bench.systems.registry import System
+from bench.systems.weights import load_model
 
 MOST_CLIPS = 8
 """Of a folder; more would only fill the memory."""
@@ -126,7 +126,7 @@ class Subject:
         policy: name, for an adaptive system.
         device: where.
         dtype: of weights and inputs.
-        seed: of the weights, and of inputs that no clip gives.
+        seed: of weights, if none come with the system, and of inputs that no clip gives.
 
     Attributes:
         model: in evaluation mode.
@@ -146,7 +146,7 @@ class Subject:
         self.frames = footage.clips[0].frames
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model: nn.Module = build_model(system).to(device, dtype)
+            self.model: nn.Module = load_model(system, None, seed).to(device, dtype)
             if system.adaptive:
                 self.policy: Policy = make_policy(policy, system, self.frames)[0]
                 self._clips = [_moved(clip, wants_audio(system), device, dtype) for clip in footage.clips]

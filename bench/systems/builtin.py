@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
@@ -18,6 +19,8 @@ TITLES = {"san19": "SAN19", "san-mini": "SAN-mini"}
 BACKBONES = (*DEPTHS, *(f"{depth}-patchwise" for depth in DEPTHS), "san-mini", "resnet50", "bninception")
 CROPS = range(4)
 MAX_SKIPS = range(1, 5)
+WEIGHTS = Path(__file__).parents[2] / "adaptive_models" / "weights"
+"""Trained weights that come with the package, a folder of parts for each workload that has some."""
 
 
 def registry(adapters: Iterable[str] = ()) -> Registry:
@@ -62,6 +65,7 @@ def _systems() -> Iterator[System]:
             {name: (1, *shape) for name, shape in workload.inputs.items()},
             title="SAN19-base",
             backbone=TITLES[workload.backbone],
+            weights=_weights(workload.name),
         )
         for crops in CROPS:
             yield _adaptive(workload, crops, None)
@@ -72,11 +76,18 @@ def _systems() -> Iterator[System]:
     rgb, spectrogram, flow = (1, *IMAGE), (1, *SPECTROGRAM), (1, *FLOW)
     for name in ("ucf101", "mini"):
         build = partial(_build_tsn, WORKLOADS[name])
-        yield System(f"{name}/tsn-resnet50", build, {"rgb": rgb}, title="TSN", backbone="ResNet-50")
+        weights = _weights(name)
+        yield System(f"{name}/tsn-resnet50", build, {"rgb": rgb}, title="TSN", backbone="ResNet-50", weights=weights)
     both, all_three = {"rgb": rgb, "spectrogram": spectrogram}, {"rgb": rgb, "spectrogram": spectrogram, "flow": flow}
     for id, inputs in (("epic/tbn-ra", both), ("epic/tbn-raf", all_three), ("mini/tbn-ra", both)):
-        build = partial(_build_tbn, WORKLOADS[id.partition("/")[0]], tuple(inputs))
-        yield System(id, build, inputs, title="TBN", backbone="BN-Inception")
+        workload = WORKLOADS[id.partition("/")[0]]
+        build, weights = partial(_build_tbn, workload, tuple(inputs)), _weights(workload.name)
+        yield System(id, build, inputs, title="TBN", backbone="BN-Inception", weights=weights)
+
+
+def _weights(workload: str) -> Path | None:
+    folder = WEIGHTS / workload
+    return folder if folder.is_dir() else None
 
 
 def _adaptive(workload: Workload, crops: int, max_skip: int | None) -> System:
@@ -88,6 +99,7 @@ def _adaptive(workload: Workload, crops: int, max_skip: int | None) -> System:
         backbone=TITLES[workload.backbone],
         crops=crops,
         max_skip=max_skip,
+        weights=_weights(workload.name),
     )
 
 

@@ -36,6 +36,8 @@ class System:
         published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), "source".
         crops: k of an `AdaptiveSystem`, else None.
         max_skip: M of an `AdaptiveSystem` with a temporal sampler, else None.
+        weights: trained ones that come with it, a folder of parts or a checkpoint; None if its weights are random
+            unless somebody gives some.
 
     Raises:
         ValueError: an id, inputs or frames that are not as above.
@@ -50,6 +52,7 @@ class System:
     published: Mapping[str, float | str] = field(default_factory=dict)
     crops: int | None = None
     max_skip: int | None = None
+    weights: Path | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.id):
@@ -103,6 +106,7 @@ def system(
     published: Mapping[str, float | str] | None = None,
     crops: int | None = None,
     max_skip: int | None = None,
+    weights: Path | None = None,
 ) -> Callable[[Callable[[], nn.Module]], System]:
     """Make a system of a function that builds a model; name it with `--adapter module:function`.
 
@@ -122,13 +126,14 @@ def system(
         published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), "source".
         crops: k, if the function builds an `AdaptiveSystem`; its inputs are those of one frame.
         max_skip: M, if that has a temporal sampler.
+        weights: trained ones that come with it, a folder of parts or a checkpoint of the whole model.
 
     Raises:
         ValueError: an id, inputs or frames that are not as above.
     """
 
     def make(build: Callable[[], nn.Module]) -> System:
-        return System(id, build, inputs, frames, title or id, backbone, published or {}, crops, max_skip)
+        return System(id, build, inputs, frames, title or id, backbone, published or {}, crops, max_skip, weights)
 
     return make
 

@@ -23,13 +23,18 @@ PART_NAMES = {"tsn-resnet50": "tsn"}
 """Of systems that are a single part, where it is not named as the system."""
 
 
+def weights_of(system: System, given: Path | None) -> Path | None:
+    """The weights that are given, or else those that come with the system, or None for random ones."""
+    return system.weights if given is None else given
+
+
 def load_model(system: System, weights: Path | None, seed: int = 0) -> nn.Module:
     """The model, in evaluation mode.
 
     Args:
         system: which.
         weights: a folder of parts, as `foveabench train` writes them, or a checkpoint of the whole model; None for
-            random weights.
+            those that come with the system, or random ones.
         seed: of random weights.
 
     Raises:
@@ -38,6 +43,7 @@ def load_model(system: System, weights: Path | None, seed: int = 0) -> nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = build_model(system)
+    weights = weights_of(system, weights)
     if weights is None:
         return model
     if weights.is_dir():
