@@ -78,10 +78,12 @@ def make_evaluated(out: Path, counts: Sequence[Count]) -> list[Path]:
     from bench.evaluating.summary import learned_against_others
     from bench.reporting.accuracy_figure import accuracy, decisions
     from bench.reporting.evaluated_tables import write_evaluated_tables
+    from bench.reporting.foresight_table import write_foresight_table
 
     files: list[Path] = []
     for data in sorted({each.data for each in evaluations}):
         files += write_evaluated_tables(data, counts, evaluations, out / data)
+        files += write_foresight_table(data, out / EVALUATIONS, out / data)
     whole = [each for each in evaluations if each.trained and each.limit is None]
     files += accuracy(out, evaluations) if whole else []
     files += (
@@ -215,7 +217,10 @@ def _index(out: Path, files: Sequence[Path]) -> str:
     ]
     for data in sorted({path.parent for path in files if path.stem == "table1"} - {out}):
         groups[f"the same tables of systems trained and evaluated on {data.name}; all *measured* or *counted*"] = [
-            file for file, path in named.items() if path.parent == data
+            file for file, path in named.items() if path.parent == data and path.stem != "foresight"
+        ]
+        groups[f"how well attention is foreseen on {data.name}, against copying it; *measured*"] = [
+            file for file, path in named.items() if path.parent == data and path.stem == "foresight"
         ]
     for text, own in groups.items():
         if own:

@@ -10,10 +10,12 @@ from tempfile import TemporaryFile
 import pandas as pd
 
 from adaptive_models.data.datasets import Dataset
-from adaptive_models.training.cache import fill_cache
+from adaptive_models.system import AdaptiveSystem
+from adaptive_models.training.cache import FeatureCache, fill_cache
 from bench.display import note, progress
 from bench.errors import UsageError
 from bench.evaluating.evaluate import check, evaluate
+from bench.evaluating.foresight import foresight_path, write_foresight
 from bench.evaluating.models import frozen_networks
 from bench.evaluating.runner import ClipRun, Task
 from bench.records.evaluation import (
@@ -27,6 +29,7 @@ from bench.records.files import write_text
 from bench.streaming import policy_of, usable_device
 from bench.systems.builtin import registry
 from bench.systems.registry import System
+from bench.systems.weights import load_model
 
 
 def evaluate_all(
@@ -83,7 +86,21 @@ def evaluate_all(
             write_evaluation(evaluation, path_of(task))
             _write_times(runs, path_of(task).with_suffix(".times.csv"))
             evaluations.append(evaluation)
+    _keep_foresight(tasks, dataset, out)
     return evaluations
+
+
+def _keep_foresight(tasks: Sequence[Task], dataset: Dataset, out: Path) -> None:
+    """Where features of all held-out clips are kept, keep how well the hallucinator foresees attention, too."""
+    for task in tasks:
+        system = task.find()
+        if task.features and system.max_skip is not None and (dataset.split, task.limit) == ("val", None):
+            model = load_model(system, task.weights, task.seed).to(usable_device(task.device))
+            assert isinstance(model, AdaptiveSystem)
+            assert model.hallucinator is not None
+            path = foresight_path(out, dataset.name, task.seed)
+            write_foresight(model.hallucinator, FeatureCache(task.features), task.batch, path)
+            return
 
 
 def _with_features(tasks: Sequence[Task], root: Path, dataset: Dataset) -> list[Task]:

@@ -106,11 +106,15 @@ def difference(a: Sequence[Evaluation], b: Sequence[Evaluation], column: str = "
             f"{_name(a)} and {_name(b)} cannot be paired: the one has {len(first)} clips and the seeds"
             f" {list(first.columns)}, the other {len(second)} and {list(second.columns)}, which must be the same"
         )
-    gains = (first - second).mean(axis=1)
+    return mean_gain((first - second).mean(axis=1)).scaled(100)
+
+
+def mean_gain(gains: pd.Series) -> Interval:
+    """Mean of what was gained by clip, with its 95 % interval by the bootstrap over clips."""
     values, counts = np.unique(gains, return_counts=True)
     # To draw n clips again is to draw how many there are with each gain.
     drawn = np.random.default_rng(0).multinomial(len(gains), counts / len(gains), RESAMPLES)
-    return Interval(float(gains.mean()), *bounds(drawn @ values / len(gains))).scaled(100)
+    return Interval(float(gains.mean()), *bounds(drawn @ values / len(gains)))
 
 
 def _by_seed(evaluations: Sequence[Evaluation], column: str) -> pd.DataFrame:

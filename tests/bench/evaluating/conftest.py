@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from adaptive_models.parts import SUFFIX, parts_of, save_part
+from adaptive_models.system import AdaptiveSystem
 from bench.evaluating.runner import Task
 from bench.records.evaluation import SCHEMA, ClipOutcome, Evaluation
+from bench.systems.weights import load_model
 
 FIXED_SYSTEM = """
 import bench
@@ -55,6 +59,20 @@ def make_task(small_adapter: str, fixed_adapter: str) -> Callable[..., Task]:
         return Task(system, adapters, policy, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def weights(make_task: Callable[..., Task], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Parts of the small systems, from one model, so that they share networks."""
+    folder = tmp_path_factory.mktemp("weights")
+    for system in ("small/s2-t3", "small/s2"):
+        model = load_model(make_task(system=system).find(), None, 5)
+        assert isinstance(model, AdaptiveSystem)
+        for name, part in parts_of(model).items():
+            if not (folder / f"{name}{SUFFIX}").exists():
+                save_part(part, folder / f"{name}{SUFFIX}")
+    save_part(load_model(make_task(system="small/squares").find(), None, 5), folder / f"squares{SUFFIX}")
+    return folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from tiny_data import TinySet
 from torch import nn
 
-from adaptive_models.parts import SUFFIX, parts_of, save_part
+from adaptive_models.parts import SUFFIX, save_part
 from adaptive_models.system import AdaptiveSystem
 from adaptive_models.training.cache import FeatureCache, fill_cache
 from baselines.san_base import SANBase
@@ -30,20 +30,6 @@ class Alternating:
     def choose(self, videos, t, logits):
         return [(2 * video + t) % 4 for video in videos]
 """
-
-
-@pytest.fixture(scope="module")
-def weights(make_task: MakeTask, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Parts of the small systems, from one model, so that they share networks."""
-    folder = tmp_path_factory.mktemp("weights")
-    for system in ("small/s2-t3", "small/s2"):
-        model = load_model(make_task(system=system).find(), None, 5)
-        assert isinstance(model, AdaptiveSystem)
-        for name, part in parts_of(model).items():
-            if not (folder / f"{name}{SUFFIX}").exists():
-                save_part(part, folder / f"{name}{SUFFIX}")
-    save_part(load_model(make_task(system="small/squares").find(), None, 5), folder / f"squares{SUFFIX}")
-    return folder
 
 
 @pytest.fixture(scope="module")
