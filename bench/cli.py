@@ -368,9 +368,9 @@ def tables(
 
     Example: foveabench tables 1 2 --out results
     """
-    from bench.reproduce import ALL_TABLES, make_tables, records_of
+    from bench.reproduce import ALL_TABLES, evaluations_of, make_tables, records_of
 
-    _show_files(make_tables(out, numbers or ALL_TABLES, records_of(out, machine)), json)
+    _show_files(make_tables(out, numbers or ALL_TABLES, records_of(out, machine), evaluations_of(out)), json)
 
 
 @app.command()

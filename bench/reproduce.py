@@ -16,6 +16,7 @@ from bench.records.files import write_text
 from bench.records.measurement import Record, read_records
 
 if TYPE_CHECKING:
+    from bench.records.evaluation import Evaluation
     from bench.systems.registry import System
 
 COUNTS = "counts.json"
@@ -38,9 +39,11 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
         RunError: the folder cannot be written to, or a system cannot be counted.
     """
     records = records_of(out, machine)
+    evaluations = evaluations_of(out)
     counts = make_counts(out, systems)
-    files = [out / COUNTS, *make_figures(out, [], records, counts), *make_tables(out, ALL_TABLES, records, counts)]
-    files += [*make_evaluated(out, counts), *write_audit(out), *write_pages(out)]
+    files = [out / COUNTS, *make_figures(out, [], records, counts)]
+    files += make_tables(out, ALL_TABLES, records, evaluations, counts)
+    files += [*make_evaluated(out, counts, evaluations, records), *write_audit(out), *write_pages(out)]
     write_text(out / "README.md", _index(out, files))
     return [*files, out / "README.md"]
 
@@ -68,21 +71,31 @@ def records_of(out: Path, machine: str | None = None) -> list[Record]:
     return read_records(out / RECORDS / chosen, lambda problem: note(f"warning: {problem}")) if chosen else []
 
 
-def make_evaluated(out: Path, counts: Sequence[Count]) -> list[Path]:
-    """Write the tables of each data set on which systems were evaluated, in a folder of its name, and their figure."""
-    from bench.records.evaluation import AT_COST_OF_LEARNED, read_evaluations
+def evaluations_of(out: Path) -> list[Evaluation]:
+    """What was evaluated; nothing if nothing was."""
+    from bench.records.evaluation import read_evaluations
 
-    evaluations = read_evaluations(out / EVALUATIONS, lambda problem: note(f"warning: {problem}"))
+    return read_evaluations(out / EVALUATIONS, lambda problem: note(f"warning: {problem}"))
+
+
+def make_evaluated(
+    out: Path, counts: Sequence[Count], evaluations: Sequence[Evaluation], records: Sequence[Record] = ()
+) -> list[Path]:
+    """Write the tables of each data set on which systems were evaluated, in a folder of its name, and their figures.
+
+    Columns of times come from the records.
+    """
     if not evaluations:
         return []
     from bench.evaluating.summary import learned_against_others
+    from bench.records.evaluation import AT_COST_OF_LEARNED
     from bench.reporting.accuracy_figure import accuracy, decisions
     from bench.reporting.evaluated_tables import write_evaluated_tables
     from bench.reporting.foresight_table import write_foresight_table
 
     files: list[Path] = []
     for data in sorted({each.data for each in evaluations}):
-        files += write_evaluated_tables(data, counts, evaluations, out / data)
+        files += write_evaluated_tables(data, counts, evaluations, out / data, records)
         files += write_foresight_table(data, out / EVALUATIONS, out / data)
     whole = [each for each in evaluations if each.trained and each.limit is None]
     files += accuracy(out, evaluations) if whole else []
@@ -103,11 +116,15 @@ def write_pages(out: Path) -> list[Path]:
 
 
 def make_tables(
-    out: Path, numbers: Sequence[int], records: Sequence[Record] = (), counts: Sequence[Count] | None = None
+    out: Path,
+    numbers: Sequence[int],
+    records: Sequence[Record] = (),
+    evaluations: Sequence[Evaluation] = (),
+    counts: Sequence[Count] | None = None,
 ) -> list[Path]:
     """Write tables from counts, those of the folder if none are given, which are made if it has none.
 
-    Measured columns come from the records.
+    Measured columns come from records and evaluations.
 
     Raises:
         UsageError: a table that the paper does not have.
@@ -122,7 +139,7 @@ def make_tables(
         files = []
         for number in numbers:
             advance(f"table {number}")
-            files += write_table(number, counts, out, records)
+            files += write_table(number, counts, out, records, evaluations)
     return files
 
 

@@ -14,8 +14,19 @@ from bench.systems.registry import spatial_sampler
 CASE = ["data", "split", "limit", "system", "policy"]
 """What tells evaluations apart, but for the seed."""
 
+OWN_POLICIES = ("learned", "always-full", "fixed")
+"""Policies under which a system does what it was trained for: the second of S_k, the third of baselines."""
+
 SHARES = ["skip_pct", "prescan_pct", "full_pct"]
 FIGURES = [*TWO_GROUPS, "gflops", "gflops_paper", "trade_off", *SHARES]
+
+
+def own_evaluations(data: str, evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Those that tell how good systems are: of a data set's whole validation split, with trained weights, by their own
+    decisions.
+    """
+    whole = [each for each in evaluations if (each.data, each.split, each.limit) == (data, "val", None)]
+    return [each for each in whole if each.trained and each.policy in OWN_POLICIES]
 
 
 def evaluated(evaluations: Iterable[Evaluation]) -> pd.DataFrame:

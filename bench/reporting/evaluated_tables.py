@@ -7,21 +7,29 @@ classes. Every system runs under its own decisions; figures are means over seeds
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from bench.evaluating.summary import evaluated, over_seeds
+from bench.evaluating.summary import OWN_POLICIES, evaluated, over_seeds, own_evaluations
 from bench.published.tables import NUMERALS
 from bench.records.counts import Count
 from bench.records.evaluation import Evaluation
 from bench.records.files import write_text
-from bench.reporting.layout import bullets, latex_float, markdown_table
+from bench.records.measurement import Record
+from bench.reporting.explanations import explain_accuracy, explain_measured
+from bench.reporting.layout import (
+    bullets,
+    latex_float,
+    markdown_table,
+    measured_to_latex,
+    measured_to_markdown,
+    with_spread,
+)
+from bench.reporting.measured import single_stream_points
+from bench.reporting.measured_columns import joined, measured_columns
 from bench.systems.registry import spatial_sampler
-
-OWN_POLICIES = ("learned", "always-full", "fixed")
-"""Policies under which a system does what it was trained for: the second of S_k, the third of baselines."""
 
 NUMBERS = (1, 2, 3, 4, 5)
 _TITLES = {
@@ -42,9 +50,6 @@ _ALL = {
     "noun_top5": "noun-5",
 }
 _NOTES = (
-    "Measured on {clips} held-out clips of {data} with trained weights, {seeds}; ± is the standard deviation between"
-    " seeds. Each system decides for itself: T_M by its temporal sampler, greedily; S_k and baselines process every"
-    " frame fully.",
     "Actions: top-k if the verb is among the best k verbs and the noun among the best k nouns; by product: if the pair"
     " is among the best k pairs by the product of probabilities.",
     "GFLOPs: executed, by the decisions on these clips; the trade-off has those of the paper convention, speed-ups over"
@@ -72,11 +77,7 @@ def evaluated_table(number: int, data: str, counts: Iterable[Count], evaluations
     """
     if number not in NUMBERS:
         raise ValueError(f"table {number}: the paper's are 1 to 5")
-    meant = [
-        each
-        for each in evaluations
-        if (each.data, each.split, each.limit) == (data, "val", None) and each.trained and each.policy in OWN_POLICIES
-    ]
+    meant = own_evaluations(data, evaluations)
     figures = over_seeds(evaluated(meant)).set_index("system")
     clips = {each.system: (len(each.clips), each.frames) for each in meant}
     rows = [_row(count, figures.loc[count.system], *clips[count.system]) for count in counts if count.system in clips]
@@ -110,9 +111,12 @@ def _row(count: Count, figures: pd.Series, clips: int, frames: int) -> dict[str,
 
 
 def write_evaluated_tables(
-    data: str, counts: Sequence[Count], evaluations: Sequence[Evaluation], out: Path
+    data: str, counts: Sequence[Count], evaluations: Sequence[Evaluation], out: Path, records: Sequence[Record] = ()
 ) -> list[Path]:
     """Write a data set's tables as tableN.csv, with all digits, tableN.md and tableN.tex; none without evaluations.
+
+    Columns of times, memory and energy come from records of the same systems under their own decisions, if there are
+    any. They are a second table in the latter two.
 
     Raises:
         RunError: the folder cannot be written to.
@@ -123,20 +127,29 @@ def write_evaluated_tables(
         if frame.empty:
             continue
         title = f"Table {NUMERALS[number]} for {data}: {_TITLES[number]}"
-        seeds = sorted(frame["seeds"].unique())
-        words = f"{' or '.join(map(str, seeds))} seed{'s' if seeds != [1] else ''}"
-        clips = " or ".join(map(str, sorted(frame["clips"].unique())))
-        notes = [note.format(clips=clips, data=data, seeds=words) for note in _NOTES]
+        own = [each for each in own_evaluations(data, evaluations) if each.system in set(frame["system"])]
+        notes = [*explain_accuracy(own), *_NOTES]
         shown = _grid(frame) if number == 3 else _shown(frame, number)
+        points = _points(frame, records) if number != 3 else {}
+        columns = measured_columns(frame, points)
         texts = {
-            "csv": frame.round(9).to_csv(index=False, lineterminator="\n"),
+            "csv": joined(frame.round(9), columns).to_csv(index=False, lineterminator="\n"),
             "md": f"# {title}\n\n{markdown_table(shown)}\n\n{bullets(notes)}\n",
             "tex": latex_float(title, f"{data}-{number}", shown, notes),
         }
+        if points:
+            texts["md"] += measured_to_markdown(columns, explain_measured(points))
+            texts["tex"] += measured_to_latex(columns, title, f"{data}-measured-{number}", explain_measured(points))
         for suffix, text in texts.items():
             write_text(out / f"table{number}.{suffix}", text)
             files.append(out / f"table{number}.{suffix}")
     return files
+
+
+def _points(frame: pd.DataFrame, records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records of a table's systems under their own decisions, by setup."""
+    systems = set(frame["system"])
+    return single_stream_points((each for each in records if each.case.system in systems), OWN_POLICIES)
 
 
 def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:
@@ -155,7 +168,7 @@ def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:
     texts["GFLOPs per frame", "exact"] = [f"{value:.4f}" for value in frame["gflops_exact_executed"]]
     for name, words in accuracies.items():
         if frame[f"{name}_measured"].notna().any():
-            texts["Accuracy (%), measured", words] = list(_accuracies(frame, name))
+            texts["Accuracy (%), measured", words] = _accuracies(frame, name)
     texts["GFLOPs per % of top-1", "recomputed"] = [
         "" if pd.isna(value) else f"{value:.5f}" for value in frame["trade_off_recomputed"]
     ]
@@ -164,9 +177,8 @@ def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:
     return pd.DataFrame(texts)
 
 
-def _accuracies(frame: pd.DataFrame, name: str) -> Iterator[str]:
-    for value, spread in zip(frame[f"{name}_measured"], frame[f"{name}_spread_measured"], strict=True):
-        yield f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"
+def _accuracies(frame: pd.DataFrame, name: str) -> list[str]:
+    return list(map(with_spread, frame[f"{name}_measured"], frame[f"{name}_spread_measured"]))
 
 
 def _speed_up(value: float) -> str:
@@ -179,6 +191,6 @@ def _grid(frame: pd.DataFrame) -> pd.DataFrame:
     cells[["spatial", "temporal"]] = cells["model"].str.split(",", expand=True)
     texts: dict[tuple[str, str], list[str]] = {("", "Sampler"): list(cells["temporal"].unique())}
     for spatial, group in cells.groupby("spatial"):
-        texts[str(spatial), "top-1, measured"] = list(_accuracies(group, "top1"))
+        texts[str(spatial), "top-1, measured"] = _accuracies(group, "top1")
         texts[str(spatial), "speed-up, executed"] = [_speed_up(value) for value in group["speed_up_executed"]]
     return pd.DataFrame(texts)

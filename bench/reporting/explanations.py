@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bench.measuring.metrics import SAME_PACE, calibration_seconds
+from bench.records.evaluation import Evaluation
 from bench.records.measurement import Record
 from bench.reporting.measured import setup_of
 from bench.systems.registry import spatial_sampler
@@ -93,6 +95,19 @@ SPEED_UPS = (
     " Realised: measured over counted, 1 where all the saved arithmetic became saved time."
 )
 IDLE = "Where a counter tells what the idle machine uses, that is in it for the whole hour; else it is left out."
+
+
+def explain_accuracy(evaluations: Sequence[Evaluation]) -> list[str]:
+    """How accuracies that stand in a table were had, from systems' own evaluations; nothing without any."""
+    if not evaluations:
+        return []
+    clips = " or ".join(map(str, sorted({len(each.clips) for each in evaluations})))
+    numbers = " or ".join(map(str, sorted({*Counter(each.system for each in evaluations).values()})))
+    return [
+        f"Accuracy, measured: on {clips} held-out clips of {evaluations[0].data} with trained weights, {numbers}"
+        f" seed{'' if numbers == '1' else 's'}; ± is the standard deviation between seeds. Each system decides for"
+        " itself: T_M by its temporal sampler, greedily; S_k and baselines process every frame fully."
+    ]
 
 
 def explain_measured(points: Mapping[str, Sequence[Record]]) -> list[str]:

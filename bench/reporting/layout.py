@@ -67,6 +67,7 @@ _HEADINGS = {
 _MEASURED_WORDS = {
     "system": "System",
     "model": "Model",
+    "top1_measured": "top-1 (%)",
     "ms_per_frame_measured": "ms per frame",
     "clips_per_s_measured": "clips per s",
     "joules_per_frame_measured": "J per frame, measured",
@@ -154,13 +155,12 @@ def latex_float(title: str, label: str, shown: pd.DataFrame, notes: Sequence[str
     return _NEEDS + _LATEX % (title, label, *_latex_body(shown, notes))
 
 
-def measured_to_latex(frame: pd.DataFrame, number: int, notes: Sequence[str]) -> str:
-    """The measured columns of a table as a float of their own, with their explanations."""
+def measured_to_latex(frame: pd.DataFrame, title: str, label: str, notes: Sequence[str]) -> str:
+    """The measured columns of a table of that title as a float of their own, with their explanations."""
     marks, letters = _letters(frame["", "note_measured"])
     frame = frame.drop(columns=[("", "system"), ("", "note_measured")])
     frame["", "model"] += marks
-    title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}, measured"
-    return _LATEX % (title, f"measured-{number}", *_latex_body(_shown_measured(frame), [*notes, *letters]))
+    return _LATEX % (f"{title}, measured", label, *_latex_body(_shown_measured(frame), [*notes, *letters]))
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -179,6 +179,13 @@ def with_bounds(value: float, low: float, high: float) -> str:
     if high > low:
         decimals = min(decimals, _decimals((high - low) / 2, 2))
     return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def with_spread(value: float, spread: float) -> str:
+    """A percentage with its standard deviation, as in "74.1 ± 1.2"; empty for NaN."""
+    if pd.isna(value):
+        return ""
+    return f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"
 
 
 def _decimals(value: float, digits: int) -> int:
@@ -229,7 +236,9 @@ def _shown_measured(frame: pd.DataFrame) -> pd.DataFrame:
         bounds = [(setup, f"{name}_{side}_{kind}") for side in ("low", "high")]
         if column not in _MEASURED_WORDS:
             continue
-        if not setup:
+        if column == "top1_measured":
+            shown = list(map(with_spread, frame[setup, column], frame[setup, "top1_spread_measured"]))
+        elif not setup:
             shown = list(frame[setup, column])
         elif bounds[0] in frame:
             shown = list(map(with_bounds, frame[setup, column], *(frame[bound] for bound in bounds)))

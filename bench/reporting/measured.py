@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -74,7 +74,11 @@ def setup_of(record: Record) -> Setup:
 
 def at_published_point(case: Case) -> bool:
     """Whether a case is what the published tables have; of an S_k, which has nothing to decide, any is."""
-    return case.policy in PUBLISHED_POINT or spatial_sampler(case.system) is None
+    return _follows(case, PUBLISHED_POINT)
+
+
+def _follows(case: Case, policies: Collection[str]) -> bool:
+    return case.policy in policies or spatial_sampler(case.system) is None
 
 
 def flops_per_frame(record: Record) -> float | None:
@@ -140,13 +144,18 @@ def workload_of(system: str) -> str:
 
 
 def published_points(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Single-stream records at published operating points, also of failed cases, by the name of their setup.
+    """Single-stream records at published operating points; see `single_stream_points`."""
+    return single_stream_points(records, PUBLISHED_POINT)
+
+
+def single_stream_points(records: Iterable[Record], policies: Collection[str]) -> dict[str, list[Record]]:
+    """Single-stream records under some policies, also of failed cases, by the name of their setup.
 
     Where setups of a workload have the same name, as those of two machines, the one with the most records is taken.
     """
     rivals: dict[tuple[str, str], dict[Setup, list[Record]]] = {}
     for record in records:
-        if record.case.scenario == "single-stream" and at_published_point(record.case):
+        if record.case.scenario == "single-stream" and _follows(record.case, policies):
             setup = setup_of(record)
             rivals.setdefault((setup.name, workload_of(record.case.system)), {}).setdefault(setup, []).append(record)
     points: dict[str, list[Record]] = {}

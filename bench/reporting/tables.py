@@ -14,18 +14,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from bench.evaluating.summary import evaluated, over_seeds, own_evaluations
 from bench.published.audit import audit
-from bench.published.tables import FRAMES, QUOTED, VALIDATION_CLIPS, exactly, load_table, read_table
+from bench.published.tables import FRAMES, NUMERALS, QUOTED, VALIDATION_CLIPS, exactly, load_table, read_table
 from bench.records.counts import Count
+from bench.records.evaluation import Evaluation
 from bench.records.files import write_text
 from bench.records.measurement import Record
-from bench.reporting.explanations import explain_measured
+from bench.reporting.explanations import TITLES, explain_accuracy, explain_measured
 from bench.reporting.layout import measured_to_latex, measured_to_markdown, to_latex, to_markdown
-from bench.reporting.measured import operating_points, published_points
+from bench.reporting.measured import published_points
+from bench.reporting.measured_columns import joined, measured_columns
 
 AVERAGE_TOLERANCE, TOTAL_TOLERANCE = 0.01, 0.02
 """GFLOPs per frame and TFLOPs that the rounding of the printed shares explains."""
@@ -36,29 +38,40 @@ _TEMPORAL = (2, 5)
 _ACCURACIES = ("top1", "top5", "verb_top1", "verb_top5", "noun_top1", "noun_top5")
 
 
-def table(number: int, counts: Iterable[Count], records: Iterable[Record] = ()) -> pd.DataFrame:
+def table(
+    number: int, counts: Iterable[Count], records: Iterable[Record] = (), evaluations: Iterable[Evaluation] = ()
+) -> pd.DataFrame:
     """One of the paper's tables, with our counts and measurements beside the published values.
 
     Args:
         number: 1 to 5; Table III is derived from Table II, and has nothing measured.
         counts: of any systems. Those that belong here but are not printed in the paper come after the printed rows.
         records: of any systems; single-stream ones at the published operating points are taken.
+        evaluations: of any systems; those of whole validation splits with trained weights are taken.
 
     Returns:
         A row per system, or per cell of Table III. GFLOPs are per frame, MACs in 1e9, parameters in 1e6, numbers to 9
         decimals. `reproduces` is "yes" where a count rounds to the published digits, or in Tables II and V is within
         the tolerances; "circular" where the shares of frames come from the very total; "average" where the published
         total contradicts the published average, and only the latter is reproduced; else "no"; and empty where there is
-        nothing to compare. Columns of measurements begin with the device, as in `cpu_ms_per_frame_measured`.
+        nothing to compare. Columns of measurements begin with the device, as in `cpu_ms_per_frame_measured`;
+        `top1_measured` is the mean over seeds.
 
     Raises:
         ValueError: another number.
     """
     frame = _counted_table(number, counts)
-    return _joined(frame, _measured_columns(frame, _points(number, frame, records)))
+    accuracies = _accuracies(_own(number, frame, evaluations))
+    return joined(frame, measured_columns(frame, _points(number, frame, records), accuracies))
 
 
-def write_table(number: int, counts: Sequence[Count], out: Path, records: Sequence[Record] = ()) -> list[Path]:
+def write_table(
+    number: int,
+    counts: Sequence[Count],
+    out: Path,
+    records: Sequence[Record] = (),
+    evaluations: Sequence[Evaluation] = (),
+) -> list[Path]:
     """Write a table as tableN.csv, with all digits, and as tableN.md and tableN.tex, with explanations.
 
     Measured columns are a second table in the latter two.
@@ -69,17 +82,21 @@ def write_table(number: int, counts: Sequence[Count], out: Path, records: Sequen
     """
     frame = _counted_table(number, counts)
     points = _points(number, frame, records)
-    columns = _measured_columns(frame, points)
+    own = _own(number, frame, evaluations)
+    accuracies = _accuracies(own)
+    columns = measured_columns(frame, points, accuracies)
     texts = {
-        "csv": _joined(frame, columns).to_csv(index=False, lineterminator="\n"),
+        "csv": joined(frame, columns).to_csv(index=False, lineterminator="\n"),
         "md": to_markdown(frame, number),
         "tex": to_latex(frame, number),
     }
-    if points:
-        notes = explain_measured(points)
-        columns = columns[frame["system"].isin([each.case.system for group in points.values() for each in group])]
+    if not columns.empty:
+        notes = [*explain_accuracy(own), *(explain_measured(points) if points else [])]
+        shown = [*accuracies.index, *(each.case.system for group in points.values() for each in group)]
+        columns = columns[frame["system"].isin(shown)]
         texts["md"] += measured_to_markdown(columns, notes)
-        texts["tex"] += measured_to_latex(columns, number, notes)
+        title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}"
+        texts["tex"] += measured_to_latex(columns, title, f"measured-{number}", notes)
     for suffix, text in texts.items():
         write_text(out / f"table{number}.{suffix}", text)
     return [out / f"table{number}.{suffix}" for suffix in texts]
@@ -101,50 +118,14 @@ def _points(number: int, frame: pd.DataFrame, records: Iterable[Record]) -> dict
     return published_points(record for record in records if record.case.system in systems)
 
 
-def _measured_columns(frame: pd.DataFrame, points: dict[str, list[Record]]) -> pd.DataFrame:
-    """What records say about the systems of a table, under (setup, column), and a note under no setup."""
-    columns: dict[tuple[str, str], Any] = {("", name): list(frame[name]) for name in ("system", "model") if points}
-    for setup, records in points.items():
-        rows = operating_points(records).drop_duplicates("system").set_index("system").reindex(frame["system"])
-        for name, values in _columns_of_setup(rows).items():
-            if values.notna().any():
-                columns[setup, name] = list(values.round(9))
-    if points:
-        columns["", "note_measured"] = [_measured_note(system, points) for system in frame["system"]]
-    return pd.DataFrame(columns, index=frame.index)
+def _own(number: int, frame: pd.DataFrame, evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Evaluations of a table's systems; Table III has none of its own."""
+    systems = set() if number == 3 else set(frame["system"])
+    return [each for each in own_evaluations(_WORKLOADS.get(number, ""), evaluations) if each.system in systems]
 
 
-def _columns_of_setup(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    labels = rows["energy_label"].astype(str)
-    return {
-        **{f"ms_per_frame{bound}_measured": rows[f"ms_per_frame{bound}"] for bound in ("", "_low", "_high")},
-        "clips_per_s_measured": rows["clips_per_second"],
-        **{
-            f"joules_per_frame_{kind}": rows["joules_per_frame"].where(labels.str.startswith(f"{kind}:"))
-            for kind in ("measured", "estimated")
-        },
-        "peak_mb_measured": rows["peak_mb"],
-        "speed_up_counted": rows["flop_speed_up"],
-        **{f"speed_up{bound}_measured": rows[f"speed_up{bound}"] for bound in ("", "_low", "_high")},
-        "speed_up_realised": rows["realised"],
-    }
-
-
-def _measured_note(system: str, points: dict[str, list[Record]]) -> str:
-    """Why there are no figures."""
-    failed = {
-        f"{setup}: {record.status.state}" + (f", {record.status.cause}" if record.status.cause else "")
-        for setup, records in points.items()
-        for record in records
-        if record.case.system == system and record.status.state != "ok"
-    }
-    return "; ".join(sorted(failed))
-
-
-def _joined(frame: pd.DataFrame, columns: pd.DataFrame) -> pd.DataFrame:
-    """Measured columns after the others, under names of their own."""
-    flat = columns.set_axis(["_".join(filter(None, name)) for name in columns.columns], axis="columns")
-    return frame.join(flat.drop(columns=["system", "model"], errors="ignore"))
+def _accuracies(own: Iterable[Evaluation]) -> pd.DataFrame:
+    return over_seeds(evaluated(own)).set_index("system")
 
 
 def _aligned(number: int, counts: list[Count]) -> tuple[pd.DataFrame, pd.DataFrame]:

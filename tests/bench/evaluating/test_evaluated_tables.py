@@ -10,7 +10,9 @@ import pytest
 
 from bench.records.counts import Count
 from bench.records.evaluation import Evaluation
+from bench.records.measurement import Record
 from bench.reporting.evaluated_tables import evaluated_table, write_evaluated_tables
+from bench.reporting.tables import table, write_table
 
 MakeUp = Callable[..., Evaluation]
 
@@ -91,3 +93,38 @@ def test_latex_compiles(evaluations: list[Evaluation], tmp_path: Path) -> None:
     packages = r"\documentclass{article}\usepackage{booktabs,graphicx,rotating}\begin{document}"
     (tmp_path / "all.tex").write_text(packages + inputs + r"\end{document}")
     subprocess.run(["pdflatex", "-halt-on-error", "all.tex"], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_times_under_own_decisions_come_beside(
+    evaluations: list[Evaluation], make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    learned = {"policy": "learned", "shares": (30.0, 50.0, 20.0)}
+    records = [
+        make_record("mini/s3-t2", [200.0] * 12, [50.0] * 20, [0.1] * 12, **learned),
+        make_record("mini/s3-t2", [9.0] * 12, [9.0] * 20, [9.0] * 12, **{**learned, "policy": "published"}),
+        make_record("epic/s3", [7.0] * 12, shares=(0.0, 0.0, 100.0)),
+    ]
+    write_evaluated_tables("mini", COUNTS, evaluations, tmp_path, records)
+    rows = pd.read_csv(tmp_path / "table2.csv").set_index("system")
+    # by hand: 0.2 x 200 + 0.5 x 50 + 0.3 x 0.1 ms
+    assert rows["cpu_ms_per_frame_measured"].dropna().to_dict() == pytest.approx({"mini/s3-t2": 65.03})
+    assert "65.03" in (tmp_path / "table2.md").read_text().partition("## Measured")[2]
+    assert "## Measured" not in (tmp_path / "table1.md").read_text()
+
+
+def test_the_papers_tables_have_accuracies_of_who_has_data_and_weights(made_up: MakeUp, tmp_path: Path) -> None:
+    wrong = [*RIGHT[:3], ([0, 9.0, 0], [0, 9.0, 0])]
+    spatial = {"data": "epic", "system": "epic/s3", "policy": "always-full", "decisions": "FFFF"}
+    made = [
+        made_up(LABELS, RIGHT, seed=0, **spatial),
+        made_up(LABELS, wrong, seed=1, **spatial),
+        made_up(LABELS, RIGHT, **{**spatial, "system": "epic/s0", "trained": False}),
+    ]
+    frame = table(1, [], (), made).set_index("system")
+    assert frame["top1_measured"].dropna().to_dict() == {"epic/s3": 87.5}
+    pd.testing.assert_series_equal(frame["top1_published"], table(1, []).set_index("system")["top1_published"])
+    assert "top1_measured" not in table(4, [], (), made)
+    text = write_table(1, [], tmp_path, (), made)[1].read_text().partition("## Measured")[2]
+    assert "87.5 ± 17.7" in text
+    assert "on 4 held-out clips of epic with trained weights, 2 seeds" in text
+    assert "ms per frame" not in text
