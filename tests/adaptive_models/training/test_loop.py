@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from math import cos, inf, nan, pi
 from pathlib import Path
@@ -350,17 +349,6 @@ def test_what_is_not_finite_stops_training_and_spoils_nothing(
     assert same_checkpoints(tmp_path, tmp_path / "whole")
 
 
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """The kernel refuses larger files, as it does on a disk without room."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def stop_after_two_epochs(out: Path) -> bytes:
     with pytest.raises(KeyboardInterrupt):
         run(SmallPhase(), out, reports=Reports(Stop(2, 0)))
@@ -368,7 +356,9 @@ def stop_after_two_epochs(out: Path) -> bytes:
 
 
 @pytest.mark.parametrize("room", [0, 1000, 5000])
-def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_last_one(tmp_path: Path, room: int) -> None:
+def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_last_one(
+    files_up_to: Callable[[int], AbstractContextManager[None]], tmp_path: Path, room: int
+) -> None:
     before = stop_after_two_epochs(tmp_path)
     assert len(before) > room
     with (

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -351,21 +350,12 @@ def test_ctrl_c_costs_the_case_that_it_meets(act: Act, tmp_path: Path) -> None:
 # --- a disk without room ---
 
 
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """The kernel refuses larger files, as it does on a disk without room."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 LARGE_SECOND = "if request.case.system == 'small/b': return measured(request, notes=['x' * 100_000])"
 
 
-def test_a_record_that_cannot_be_written_stops_the_run_with_one_line(act: Act, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_written_stops_the_run_with_one_line(
+    files_up_to: Callable[[int], AbstractContextManager[None]], act: Act, tmp_path: Path
+) -> None:
     folder = tmp_path / "records"
     act(LARGE_SECOND)
     with files_up_to(50_000), pytest.raises(RunError, match=r"^cannot write [^\n]*small--b[^\n]*: File too large$"):
