@@ -112,6 +112,10 @@ class AudioFusion(nn.Module):
 class AVSlowFast(nn.Module):
     """AVSlowFast R101 8x8: SlowFast, and a pathway for sound that is added to the Slow one after res3 and res4.
 
+    How deep the pathways of the published R101 are is not told: by default the visual ones are those of SlowFast R101
+    8x8, and the audio one has as many blocks. The published 129 GMACs fit temporal kernels in all blocks of res4 and an
+    audio pathway of ResNet-50's depth.
+
     Args:
         classes: number of classes of each label: 125 verbs and 352 nouns for EPIC-KITCHENS-55.
         width: factor on the channels of all layers.
@@ -138,6 +142,7 @@ class AVSlowFast(nn.Module):
                 for name, stride in zip(FUSED, (8, 4), strict=True)
             }
         )
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.5)
         features = self.trunk.features + self.audio.features
         self.classifiers = nn.ModuleList(nn.Linear(features, count) for count in classes)
@@ -160,6 +165,6 @@ class AVSlowFast(nn.Module):
             )
         sound = self.audio(log_mel)
         visual = self.trunk(rgb, {name: fusion(sound[name]) for name, fusion in self.fusions.items()})
-        heard = nn.functional.adaptive_avg_pool2d(sound["res5"], 1).flatten(1)
+        heard = self.avgpool(sound["res5"]).flatten(1)
         features = self.dropout(torch.cat([visual, heard], dim=1))
         return tuple(classifier(features) for classifier in self.classifiers)

@@ -38,7 +38,8 @@ class BasicBlock3d(nn.Module):
 class Res3D18(nn.Module):
     """A ResNet-18 whose convolutions are three-dimensional, on clips of 8 frames of 112 x 112 pixels.
 
-    The first block of every stage projects its shortcut, that of res2 too, which needs none.
+    The first block of every stage projects its shortcut, that of res2 too, which needs none. It has 20.45 GMACs, where
+    19.3 are published.
 
     Args:
         classes: number of classes of each label: 101 actions for UCF-101.

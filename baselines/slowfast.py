@@ -101,6 +101,7 @@ class SlowFastTrunk(nn.Module):
             self.slow_stages.append(_stage(fused, channels, SLOW_KERNELS[number], temporal, blocks, stride))
             self.fast_stages.append(_stage(fast, channels // BETA, FAST_KERNELS[number], temporal, blocks, stride))
             slow, fast = 4 * channels, 4 * (channels // BETA)
+        self.avgpool = nn.AdaptiveAvgPool3d(1)
         self.features = slow + fast
 
     def forward(self, rgb: Tensor, added: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -125,7 +126,7 @@ class SlowFastTrunk(nn.Module):
             if added and name in added:
                 slow = slow + added[name]
             slow, fast = slow_stage(slow), fast_stage(fast)
-        return torch.cat([nn.functional.adaptive_avg_pool3d(x, 1).flatten(1) for x in (slow, fast)], dim=1)
+        return torch.cat([self.avgpool(pathway).flatten(1) for pathway in (slow, fast)], dim=1)
 
 
 class SlowFast(nn.Module):

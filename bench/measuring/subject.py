@@ -39,7 +39,7 @@ class Footage:
 
     Attributes:
         clips: with images, and spectrograms if asked for.
-        decode_seconds: of each frame, decoding and preparing all that was asked for.
+        decode_seconds: of each frame that a clip stands for, decoding and preparing all that was asked for.
         notes: what was put in place of something missing.
     """
 
@@ -53,7 +53,10 @@ def footage_for(system: System, name: str, frames: int) -> Footage:
 
     Of a system whose calls are given more frames than they stand for, the clip is sampled more densely.
     """
-    return load_footage(name, system.sampled(frames), "spectrogram" in system.inputs, "log_mel" in system.inputs)
+    footage = load_footage(name, system.sampled(frames), "spectrogram" in system.inputs, "log_mel" in system.inputs)
+    density, seconds = system.clip_frames // system.frames, footage.decode_seconds
+    footage.decode_seconds = [sum(seconds[start : start + density]) for start in range(0, len(seconds), density)]
+    return footage
 
 
 def load_footage(name: str, frames: int, audio: bool, log_mel: bool = False) -> Footage:
