@@ -9,15 +9,24 @@ from torch import Tensor, nn
 from baselines.resnet import ResNet50
 
 
-def fold_segments(name: str, clips: Tensor, channels: int) -> Tensor:
-    """View clips (N, T, `channels`, H, W) as images (N T, `channels`, H, W).
+def checked_clips(name: str, clips: Tensor, channels: int) -> Tensor:
+    """The clips, which are (N, T, `channels`, H, W).
 
     Raises:
         ValueError: if `clips` has another shape; `name` is what the message calls it.
     """
     if clips.ndim != 5 or clips.shape[2] != channels:
         raise ValueError(f"{name} must have shape (N, T, {channels}, H, W), got {tuple(clips.shape)}")
-    return clips.flatten(0, 1)
+    return clips
+
+
+def fold_segments(name: str, clips: Tensor, channels: int) -> Tensor:
+    """View clips (N, T, `channels`, H, W) as images (N T, `channels`, H, W).
+
+    Raises:
+        ValueError: as `checked_clips`.
+    """
+    return checked_clips(name, clips, channels).flatten(0, 1)
 
 
 class TSN(nn.Module):

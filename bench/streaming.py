@@ -113,6 +113,10 @@ class TimedClip:
         """As the clip's."""
         return self._timed(self.clip.spectrogram, t)
 
+    def log_mel(self, t: int) -> Tensor:
+        """As the clip's."""
+        return self._timed(self.clip.log_mel, t)
+
     def _timed(self, make: Callable[[int], Tensor], t: int) -> Tensor:
         start = time.perf_counter()
         try:

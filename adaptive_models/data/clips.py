@@ -37,6 +37,10 @@ class Clip(Protocol):
         """The sound round frame t: (1, 256, 256) float32 (see `log_spectrogram`)."""
         ...
 
+    def log_mel(self, t: int) -> Tensor:
+        """The sound round frame t on the mel scale: (1, 80, 128) float32 (see `log_mel.log_mel`)."""
+        ...
+
 
 class TensorClip:
     """A clip whose frames are in memory.
@@ -44,12 +48,13 @@ class TensorClip:
     Args:
         images: (T, 3, 224, 224).
         spectrograms: (T, 1, 256, 256), or None for a video without sound.
+        log_mels: (T, 1, 80, 128), or None.
 
     Raises:
         ValueError: if the shapes are not these.
     """
 
-    def __init__(self, images: Tensor, spectrograms: Tensor | None = None) -> None:
+    def __init__(self, images: Tensor, spectrograms: Tensor | None = None, log_mels: Tensor | None = None) -> None:
         if images.ndim != 4 or len(images) < 1 or images.shape[1] != 3:
             raise ValueError(f"images has shape {tuple(images.shape)}; (T, 3, 224, 224) is needed")
         if spectrograms is not None and spectrograms.shape[:2] != (len(images), 1):
@@ -60,6 +65,7 @@ class TensorClip:
         self.notes: list[str] = []
         self._images = images
         self._spectrograms = spectrograms
+        self._log_mels = log_mels
 
     def image(self, t: int) -> Tensor:
         """Frame t, (3, 224, 224)."""
@@ -70,6 +76,12 @@ class TensorClip:
         if self._spectrograms is None:
             raise ValueError("this clip was made without spectrograms")
         return self._spectrograms[checked(t, self.frames)]
+
+    def log_mel(self, t: int) -> Tensor:
+        """The sound round frame t, (1, 80, 128); ValueError if the clip was made without."""
+        if self._log_mels is None:
+            raise ValueError("this clip was made without log-mel pictures")
+        return self._log_mels[checked(t, self.frames)]
 
 
 class VideoClip:
@@ -143,6 +155,10 @@ class VideoClip:
         if not self._audio:
             raise ValueError(f"{self.path}: the clip was opened without audio")
         return self._sound.spectrogram(checked(t, self.frames))
+
+    def log_mel(self, t: int) -> Tensor:
+        """The sound round frame t on the mel scale: (1, 80, 128) float32 (see `log_mel.log_mel`)."""
+        return self._sound.log_mel(checked(t, self.frames))
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adaptive_models.data.clips import VideoClip, checked
 from adaptive_models.data.images import SUFFIXES, Images, decode_image, open_images
+from adaptive_models.data.log_mel import log_mel
 from adaptive_models.data.media import ClipError, add_note
 from adaptive_models.data.sampling import segment_centres
 from adaptive_models.data.sound import Sound
@@ -18,6 +19,8 @@ from adaptive_models.data.transforms import prepare_frame
 
 EPIC_NAMES = (("frame_{:010d}.jpg", 1), ("img_{:010d}.jpg", 0))
 """Names of the frames of EPIC-KITCHENS, and the number of the first: official, and as the published code links them."""
+
+NO_SOUND = "there is no sound to these images: silence stands for it"
 
 
 class FrameClip:
@@ -113,9 +116,16 @@ class FrameClip:
         if not self._audio:
             raise ValueError(f"{self.path}: the clip was opened without audio")
         if self._sound is None:
-            add_note(self.notes, "there is no sound to these images: silence stands for it")
+            add_note(self.notes, NO_SOUND)
             return silence()
         return self._sound.spectrogram(checked(t, self.frames))
+
+    def log_mel(self, t: int) -> Tensor:
+        """The sound round frame t on the mel scale: (1, 80, 128) float32 (see `log_mel.log_mel`)."""
+        if self._sound is None:
+            add_note(self.notes, NO_SOUND)
+            return log_mel(np.zeros(0), 0.0)
+        return self._sound.log_mel(checked(t, self.frames))
 
     def close(self) -> None:
         """Close the archive."""

@@ -25,6 +25,7 @@ import numpy as np
 from torch import Tensor
 
 from adaptive_models.data.datasets import LabelledClip
+from adaptive_models.data.log_mel import log_mel
 from adaptive_models.data.mini_scene import FPS, NOUNS, SOURCE_FRAMES, STYLES, VERBS, Scene
 from adaptive_models.data.sampling import sampling
 from adaptive_models.data.spectrogram import log_spectrogram
@@ -70,6 +71,10 @@ class MiniClip:
     def spectrogram(self, t: int) -> Tensor:
         """The sound round frame t: (1, 256, 256) float32."""
         return log_spectrogram(self.scene.sound, self.times[self._checked(t)])
+
+    def log_mel(self, t: int) -> Tensor:
+        """The sound round frame t on the mel scale: (1, 80, 128) float32."""
+        return log_mel(self.scene.sound, self.times[self._checked(t)])
 
     def close(self) -> None:
         """Nothing is open."""

@@ -12,10 +12,11 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from torch import Tensor
 
+from adaptive_models.data import log_mel
 from adaptive_models.data.media import add_note, decoded, open_media, origin, packets, packets_from
 from adaptive_models.data.spectrogram import SAMPLE_RATE, WINDOW, log_spectrogram, silence
 
-MARGIN = WINDOW / SAMPLE_RATE + 0.5
+MARGIN = max(WINDOW, log_mel.WINDOW) / SAMPLE_RATE + 0.5
 """Seconds of sound round the frames: windows shift by up to their length at the track's ends, and decoders settle."""
 
 
@@ -39,6 +40,17 @@ class Sound:
         """
         samples, start = self._track
         return log_spectrogram(samples, self._times[t] - start) if len(samples) else silence()
+
+    def log_mel(self, t: int) -> Tensor:
+        """The sound round moment t on the mel scale: (1, 80, 128) float32 (see `log_mel.log_mel`).
+
+        Raises:
+            ClipError: if the file cannot be opened.
+        """
+        samples, start = self._track
+        if WINDOW <= len(samples) < log_mel.WINDOW:  # else the track has its note
+            add_note(self._notes, "the audio track is shorter than a log-mel picture: silence follows the track")
+        return log_mel.log_mel(samples, self._times[t] - start)
 
     @cached_property
     def _track(self) -> tuple[np.ndarray, float]:

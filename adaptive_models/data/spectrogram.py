@@ -37,20 +37,12 @@ def log_spectrogram(samples: np.ndarray, centre: float) -> Tensor:
         (1, 256, 256) float32: frequency from 0 to 12 kHz, then time; natural logarithm of |STFT|^2 + 1e-6.
 
     Raises:
-        ValueError: if `samples` is not one-dimensional or `centre` is not finite.
+        ValueError: as `excerpt`.
 
     Source: the audio input of TBN (Kazakos et al., 2019), which the paper keeps.
     """
-    if samples.ndim != 1:
-        raise ValueError(f"samples has shape {samples.shape}; a mono track has one dimension")
-    if not math.isfinite(centre):
-        raise ValueError(f"centre is {centre}; a finite time in seconds is needed")
-    last_start = max(0, len(samples) - WINDOW)
-    start = min(max(0, round(centre * SAMPLE_RATE) - HALF_WINDOW), last_start)
-    window = torch.from_numpy(samples[start : start + WINDOW].astype(np.float32))
-    window = F.pad(window, (0, WINDOW - len(window)))
     spectrum = torch.stft(
-        window,
+        excerpt(samples, centre, WINDOW),
         n_fft=FFT_SIZE,
         hop_length=HOP,
         win_length=HANN_SIZE,
@@ -60,6 +52,22 @@ def log_spectrogram(samples: np.ndarray, centre: float) -> Tensor:
         return_complex=True,
     )
     return torch.log(spectrum.abs().square() + FLOOR)[None]
+
+
+def excerpt(samples: np.ndarray, centre: float, length: int) -> Tensor:
+    """The part of a track round one moment, in seconds: (`length`,) float32; see `log_spectrogram` for its ends.
+
+    Raises:
+        ValueError: if `samples` is not one-dimensional or `centre` is not finite.
+    """
+    if samples.ndim != 1:
+        raise ValueError(f"samples has shape {samples.shape}; a mono track has one dimension")
+    if not math.isfinite(centre):
+        raise ValueError(f"centre is {centre}; a finite time in seconds is needed")
+    last_start = max(0, len(samples) - length)
+    start = min(max(0, round(centre * SAMPLE_RATE) - length // 2), last_start)
+    window = torch.from_numpy(samples[start : start + length].astype(np.float32))
+    return F.pad(window, (0, length - len(window)))
 
 
 def silence() -> Tensor:

@@ -12,7 +12,7 @@ from adaptive_models.policies import AlwaysFull
 from bench.compare.result import Comparison
 from bench.measuring.clock import Clock, warm_up
 from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
-from bench.measuring.subject import Subject, load_footage, wants_audio
+from bench.measuring.subject import Subject, footage_for
 from bench.records.measurement import Case
 from bench.systems.costs import FIXED_POLICIES, operating_point
 from bench.systems.registry import Registry
@@ -51,7 +51,7 @@ def compare_systems(
 
 def _prepare(case: Case, registry: Registry, clip: str) -> Subject:
     system = registry.find(case.system)
-    footage = load_footage(clip, case.frames, wants_audio(system))
+    footage = footage_for(system, clip, case.frames)
     return Subject(system, footage, case.policy, torch.device(case.device), getattr(torch, case.dtype), case.seed)
 
 

@@ -16,9 +16,9 @@ from bench.measuring.machine import environment
 from bench.records.evaluation import AT_COST_OF_LEARNED, SCHEMA, Evaluation
 from bench.streaming import make_policy, usable_device
 from bench.systems.costs import count_system
+from bench.systems.inputs import SOUNDS, fits
 from bench.systems.registry import System
 from bench.systems.weights import load_model, weights_of
-from bench.systems.workloads import IMAGE, SPECTROGRAM
 
 
 def evaluate(
@@ -89,13 +89,8 @@ def evaluate(
 
 
 def takes_clips(system: System) -> bool:
-    """Whether all inputs of a system are frames of a clip: images, or its sound as spectrograms."""
-    frames = {"rgb": IMAGE, "spectrogram": SPECTROGRAM}
-    return all(
-        name in frames
-        and (tuple(shape) == (system.frames, *frames[name]) or (tuple(shape) == frames[name] and system.frames == 1))
-        for name, shape in system.inputs.items()
-    )
+    """Whether all inputs of a system are frames of a clip: images, or pictures of its sound."""
+    return all((name == "rgb" or name in SOUNDS) and fits(name, shape) for name, shape in system.inputs.items())
 
 
 def check(task: Task, dataset: Dataset) -> None:
@@ -107,11 +102,9 @@ def check(task: Task, dataset: Dataset) -> None:
     system = task.find()
     usable_device(task.device)
     if not takes_clips(system):
-        raise UsageError(f"{system.id} takes {system.shapes}: a clip gives rgb and spectrogram, frame by frame")
-    if "spectrogram" in system.inputs and not dataset.audio:
+        raise UsageError(f"{system.id} takes {system.shapes}: a clip gives rgb and {' and '.join(SOUNDS)}")
+    if any(sound in system.inputs for sound in SOUNDS) and not dataset.audio:
         raise UsageError(f"{system.id} listens, and {dataset.name} is without sound")
-    if task.frames % system.frames:
-        raise UsageError(f"{system.id} takes {system.frames} frames at once: {task.frames} frames are no multiple")
     if task.features is not None and not system.adaptive:
         raise UsageError(f"--features: they are kept for adaptive systems, and {system.id} is none")
     if task.policy in AT_COST_OF_LEARNED and system.max_skip is None:

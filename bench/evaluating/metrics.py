@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import product
+from math import ceil
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ def executed_flops(evaluation: Evaluation, clip: ClipOutcome, convention: str = 
     """Operations that the decisions on a clip cost; in the convention "exact", those that it says were executed."""
     stages = evaluation.stages[convention]
     if "call" in stages:
-        return len(clip.decisions) // evaluation.frames_per_call * stages["call"]
+        return ceil(len(clip.decisions) / evaluation.frames_per_call) * stages["call"]
     full = clip.decisions.count(LETTERS["full"])
     looked = full + clip.decisions.count(LETTERS["prescan"])
     times = {"decide": looked - 1, "look": full, "classify": full}  # the temporal sampler is not asked at the first

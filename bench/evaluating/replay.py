@@ -31,6 +31,8 @@ class FeatureClip:
         """Nothing, for what is kept of the sound is in the image."""
         return torch.empty(0)
 
+    log_mel = spectrogram
+
 
 class Replay(AdaptiveSystem):
     """An adaptive system on `FeatureClip`s: what its frozen networks would say is looked up.

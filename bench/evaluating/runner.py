@@ -128,13 +128,14 @@ class Runner:
         self._job = job
         self._cache = None if job.task.features is None else FeatureCache(job.task.features)
         self._rows = {clip.id: row for row, clip in enumerate(job.dataset.clips)}
-        self._way = self._make_way(job.task.find())
+        self._system = job.task.find()
+        self._way = self._make_way(self._system)
 
     def _make_way(self, system: System) -> Way:
         task, costs, learned = self._job.task, self._job.costs, self._job.learned
         model = load_model(system, task.weights, task.seed).to(usable_device(task.device))
         if not isinstance(model, AdaptiveSystem):
-            return InSegments(model, system, costs["call"])
+            return InSegments(model, system, costs["call"], task.frames)
         if self._cache is not None:
             model = Replay(model, self._cache.read([0]).boxes.shape[2])
         if learned is not None and task.policy == "uniform":
@@ -184,7 +185,8 @@ class Runner:
             if row not in self._cache.positions:
                 raise ClipError(f"{clip.id}: it could not be read when features were computed")
             return FeatureClip(self._cache.read([row]))
-        return stack.enter_context(self._job.dataset.open(clip, self._job.task.frames))
+        frames = self._system.sampled(self._job.task.frames)
+        return stack.enter_context(self._job.dataset.open(clip, frames))
 
     def _outcome(self, clip: LabelledClip, prediction: Prediction) -> ClipOutcome:
         name, dataset = self._job.task.system, self._job.dataset

@@ -14,6 +14,7 @@ from adaptive_models.system import AdaptiveSystem
 from bench.evaluating.policies import Uniform
 from bench.records.evaluation import LETTERS
 from bench.streaming import frame_flops
+from bench.systems.inputs import input_of
 from bench.systems.registry import System
 
 
@@ -97,37 +98,39 @@ class _Excerpt:
         """As the clip's."""
         return self._clip.spectrogram(self._chosen[t])
 
+    def log_mel(self, t: int) -> Tensor:
+        """As the clip's."""
+        return self._clip.log_mel(self._chosen[t])
+
 
 class InSegments:
     """Any other system: called for one segment of a clip after another, its logits averaged over them.
 
     Args:
         model: in evaluation mode; returns logits (N, classes), or a tuple of them.
-        system: with inputs "rgb" and "spectrogram", (n, C, H, W) for n frames a call, or (C, H, W) for one.
+        system: whose inputs clips give (see `bench.systems.inputs`).
         cost: operations of a call.
+        frames: T, for which a clip stands; it has `system.sampled(T)` frames.
     """
 
-    def __init__(self, model: nn.Module, system: System, cost: int) -> None:
-        self._model, self._system, self._cost = model, system, cost
+    def __init__(self, model: nn.Module, system: System, cost: int, frames: int) -> None:
+        self._model, self._system, self._cost, self._frames = model, system, cost, frames
         self._place = next(iter(model.parameters()))
 
     @torch.inference_mode()
     def __call__(self, first: int, clips: Sequence[Clip]) -> list[Prediction]:
         """Run the clips side by side."""
-        step, frames = self._system.frames, clips[0].frames
-        outputs = [self._call(range(start, start + step), clips) for start in range(0, frames, step)]
+        given = self._system.clip_frames
+        outputs = [self._call(range(start, start + given), clips) for start in range(0, clips[0].frames, given)]
         logits = [torch.stack(group).mean(dim=0) for group in zip(*outputs, strict=True)]
         return [
-            Prediction(tuple(group[i] for group in logits), "F" * frames, len(outputs) * self._cost)
+            Prediction(tuple(group[i] for group in logits), "F" * self._frames, len(outputs) * self._cost)
             for i in range(len(clips))
         ]
 
     def _call(self, span: range, clips: Sequence[Clip]) -> tuple[Tensor, ...]:
         inputs = {}
         for name, shape in self._system.inputs.items():
-            of_clips = [
-                torch.stack([clip.image(t) if name == "rgb" else clip.spectrogram(t) for t in span]) for clip in clips
-            ]
-            inputs[name] = torch.stack(of_clips).reshape(len(clips), *shape).to(self._place)
+            inputs[name] = torch.cat([input_of(clip, name, shape, span) for clip in clips]).to(self._place)
         output = self._model(*inputs.values()) if len(inputs) == 1 else self._model(**inputs)
         return (output,) if isinstance(output, Tensor) else tuple(output)

@@ -22,10 +22,10 @@ def one_call(system: System) -> Callable[[], None]:
     Raises:
         RunError: its model cannot be built.
     """
-    frames = max(ADAPTIVE_FRAMES, system.frames)
+    frames = max(ADAPTIVE_FRAMES, system.clip_frames)
     generator = torch.Generator().manual_seed(0)
-    images, spectrograms = (torch.rand(frames, *shape, generator=generator) for shape in ((3, 224, 224), (1, 256, 256)))
-    footage = Footage([TensorClip(images, spectrograms)], [], [])
+    shapes = (3, 224, 224), (1, 256, 256), (1, 80, 128)
+    footage = Footage([TensorClip(*(torch.rand(frames, *shape, generator=generator) for shape in shapes))], [], [])
     subject = Subject(system, footage, "always-full", torch.device("cpu"), torch.float32)
     calls = subject.stream(AlwaysFull())
 

@@ -11,7 +11,6 @@ from time import perf_counter
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_models.data.clips import TensorClip, VideoClip
@@ -23,6 +22,7 @@ from adaptive_models.policies import Policy
 from adaptive_models.system import AdaptiveSystem
 from bench.errors import RunError
 from bench.streaming import make_policy
+from bench.systems.inputs import SOUNDS, fits, input_of
 from bench.systems.registry import System
 from bench.systems.weights import load_model
 
@@ -39,7 +39,7 @@ class Footage:
 
     Attributes:
         clips: with images, and spectrograms if asked for.
-        decode_seconds: of each frame, decoding and preparing all that was asked for.
+        decode_seconds: of each frame that a clip stands for, decoding and preparing all that was asked for.
         notes: what was put in place of something missing.
     """
 
@@ -48,10 +48,22 @@ class Footage:
     notes: list[str]
 
 
-def load_footage(name: str, frames: int, audio: bool) -> Footage:
+def footage_for(system: System, name: str, frames: int) -> Footage:
+    """Decode what a system is given of a clip that stands for so many frames, as `load_footage`.
+
+    Of a system whose calls are given more frames than they stand for, the clip is sampled more densely.
+    """
+    footage = load_footage(name, system.sampled(frames), "spectrogram" in system.inputs, "log_mel" in system.inputs)
+    density, seconds = system.clip_frames // system.frames, footage.decode_seconds
+    footage.decode_seconds = [sum(seconds[start : start + density]) for start in range(0, len(seconds), density)]
+    return footage
+
+
+def load_footage(name: str, frames: int, audio: bool, log_mel: bool = False) -> Footage:
     """Decode a clip, up to eight clips of a folder, or "demo", the built-in one.
 
-    A clip is a video file, or its frames as images in a folder or tar archive.
+    A clip is a video file, or its frames as images in a folder or tar archive. With `audio` it comes with spectrograms,
+    with `log_mel` with the pictures that AVSlowFast takes.
 
     Raises:
         RunError: no such file, or one that cannot serve as a clip, or a folder without any.
@@ -66,7 +78,7 @@ def load_footage(name: str, frames: int, audio: bool) -> Footage:
         for path in paths[:MOST_CLIPS]:
             try:
                 with open_any_clip(path, frames, audio) as clip:
-                    _decode(clip, audio, footage)
+                    _decode(clip, audio, log_mel, footage)
                     footage.notes += [f"{path.name}: {note}" for note in clip.notes]
             except ClipError as error:
                 raise RunError(str(error)) from error
@@ -92,20 +104,18 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _decode(clip: VideoClip | FrameClip, audio: bool, footage: Footage) -> None:
-    images, spectrograms = [], []
+def _decode(clip: VideoClip | FrameClip, audio: bool, log_mel: bool, footage: Footage) -> None:
+    images, spectrograms, log_mels = [], [], []
     for t in range(clip.frames):
         start = perf_counter()
         images.append(clip.image(t))
         if audio:
             spectrograms.append(clip.spectrogram(t))
+        if log_mel:
+            log_mels.append(clip.log_mel(t))
         footage.decode_seconds.append(perf_counter() - start)
-    footage.clips.append(TensorClip(torch.stack(images), torch.stack(spectrograms) if audio else None))
-
-
-def wants_audio(system: System) -> bool:
-    """Whether a spectrogram of the clip is among the system's inputs."""
-    return "spectrogram" in system.inputs
+    sounds = [torch.stack(sound) if sound else None for sound in (spectrograms, log_mels)]
+    footage.clips.append(TensorClip(torch.stack(images), *sounds))
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ class Subject:
 
     Args:
         system: which.
-        footage: its clips; several are taken in turn.
+        footage: its clips, from `footage_for`; several are taken in turn.
         policy: name, for an adaptive system.
         device: where.
         dtype: of weights and inputs.
@@ -131,7 +141,7 @@ class Subject:
     Attributes:
         model: in evaluation mode.
         notes: what was put in place of something missing.
-        frames: of a clip.
+        frames: of video that a clip stands for.
 
     Raises:
         RunError: the model cannot be built.
@@ -149,9 +159,10 @@ class Subject:
             self.model: nn.Module = load_model(system, None, seed).to(device, dtype)
             if system.adaptive:
                 self.policy: Policy = make_policy(policy, system, self.frames)[0]
-                self._clips = [_moved(clip, wants_audio(system), device, dtype) for clip in footage.clips]
+                self._clips = [_moved(clip, "spectrogram" in system.inputs, device, dtype) for clip in footage.clips]
             else:
                 self._calls = [self._inputs_of(clip) for clip in footage.clips]
+                self.frames = len(self._calls[0]) * system.frames
 
     def stream(self, policy: Policy | None = None) -> Iterator[Frame]:
         """Frames of one video after another, without end; each `next` runs one call.
@@ -191,24 +202,20 @@ class Subject:
 
     def _inputs_of(self, clip: TensorClip) -> list[dict[str, Tensor]]:
         """Inputs of each call of a clip, with batch 1; the last call may repeat the last frame."""
-        calls = []
-        for first in range(0, self.frames, self.system.frames):
-            span = [min(t, self.frames - 1) for t in range(first, first + self.system.frames)]
+        calls, given = [], self.system.clip_frames
+        for first in range(0, clip.frames, given):
+            span = [min(t, clip.frames - 1) for t in range(first, first + given)]
             inputs = {name: self._input(name, tuple(shape), clip, span) for name, shape in self.system.inputs.items()}
             calls.append({name: tensor.to(self.device, self.dtype) for name, tensor in inputs.items()})
         return calls
 
     def _input(self, name: str, shape: tuple[int, ...], clip: TensorClip, span: Sequence[int]) -> Tensor:
-        frame = clip.spectrogram if name == "spectrogram" else clip.image
-        values = torch.stack([frame(t) for t in span])
-        fits = shape[:-2] == values.shape[:2] or (len(span) == 1 and shape[:-2] == values.shape[1:2])
-        if not fits:
+        if not fits(name, shape):
             self._note(f"{name} {'x'.join(map(str, shape))} is of random numbers: a clip does not give it")
             return torch.randn(1, *shape)
-        if values.shape[-2:] != shape[-2:]:
+        if name not in SOUNDS and clip.image(0).shape[-2:] != shape[-2:]:
             self._note(f"{name} is resized to {shape[-1]}x{shape[-2]}")
-            values = F.interpolate(values, size=shape[-2:], mode="bilinear", align_corners=False)
-        return values.reshape(1, *shape)
+        return input_of(clip, name, shape, span)
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

@@ -138,7 +138,7 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     from bench.measuring.machine import environment
     from bench.measuring.peak import measure_peak
     from bench.measuring.scenarios import measure_times
-    from bench.measuring.subject import Subject, load_footage, wants_audio
+    from bench.measuring.subject import Subject, footage_for
     from bench.systems.builtin import registry
     from bench.systems.registry import spatial_sampler
 
@@ -150,7 +150,7 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     systems = registry(request.adapters)
     system = systems.find(case.system)
     tell(Message("decoding"))
-    footage = load_footage(request.clip, case.frames, wants_audio(system))
+    footage = footage_for(system, request.clip, case.frames)
     tell(Message("building"))
     subject, memory = _build(system, footage, case, device, dtype)
     batch = case.batch if case.scenario == "offline" else None

@@ -55,7 +55,8 @@ class Count:
         paper_stages: of an adaptive system, as the paper describes it (execution order, three heads, classifiers).
         exact_stages: the same in the `exact` convention.
         published_stages: O_pre and the rest of O_full in the accounting of Tables II and V; of T_M systems.
-        published_spatial: per frame in the accounting of Tables I and IV; of S_k.
+        published_spatial: per frame in the accounting of Tables I and IV; of S_k, and of a system whose published
+            figure is that of a whole call.
         shares: per cent of frames {"skip", "prescan", "full"} at the published operating point, if adaptive.
         shares_source: where they come from.
         unknown: operators without a formula, which count nothing.
@@ -120,7 +121,7 @@ def count_one(system: System) -> Count:
         UsageError, RunError: as `count_system`.
     """
     from bench.published.tables import FRAMES
-    from bench.systems.accounting import published_spatial, published_stages
+    from bench.systems.accounting import UNDIVIDED, published_spatial, published_stages
     from bench.systems.builtin import CROPS
     from bench.systems.costs import count_system
 
@@ -130,6 +131,7 @@ def count_one(system: System) -> Count:
     # Only the paper's own systems can have these ids.
     published = workload in FRAMES and crops in CROPS
     spatial, temporal = f"{workload}/s{crops}", f"{workload}/s{crops}-t{system.max_skip}"
+    undivided = cost.profile.flops if system.id in UNDIVIDED else None
     return Count(
         system=system.id,
         title=system.title,
@@ -143,7 +145,7 @@ def count_one(system: System) -> Count:
         paper_stages=cost.stages,
         exact_stages=exact.stages,
         published_stages=published_stages(workload, crops) if published and system.id == temporal else None,
-        published_spatial=published_spatial(workload, crops) if published and system.id == spatial else None,
+        published_spatial=published_spatial(workload, crops) if published and system.id == spatial else undivided,
         shares=asdict(cost.shares) if cost.shares else None,
         shares_source=cost.shares_source,
         unknown=tuple(sorted({entry.operator for entry in cost.profile.unknown})),

@@ -24,7 +24,7 @@ from bench.records.counts import Count
 from bench.records.evaluation import Evaluation
 from bench.records.files import write_text
 from bench.records.measurement import Record
-from bench.reporting.explanations import TITLES, explain_accuracy, explain_measured
+from bench.reporting.explanations import QUOTED_FIGURES, TITLES, explain_accuracy, explain_measured
 from bench.reporting.layout import measured_to_latex, measured_to_markdown, to_latex, to_markdown
 from bench.reporting.measured import published_points
 from bench.reporting.measured_columns import joined, measured_columns
@@ -256,6 +256,7 @@ def _note(number: int, system: str, gflops: float) -> str:
         "not in the paper": system not in read_table(number),
         "quoted in the paper from another publication": system in QUOTED,
         "not counted yet": pd.isna(gflops),
+        QUOTED_FIGURES.get(system, ""): system in QUOTED_FIGURES and not pd.isna(gflops),
         "the published total contradicts the published average (audit)": system in _contradicted_totals(),
     }
     return "; ".join(note for note, applies in notes.items() if applies)

@@ -6,7 +6,8 @@ It differs from the cost of the system as the paper describes it:
   the last block of its stage, and lacks the shared ReLU and max-pool, registered last though they run all along;
 - Tables I and IV have three GRU heads and leave hallucinator and temporal sampler out; Table II (and V) has these two,
   and for k >= 1 a single GRU head on all features;
-- classifier layers count nowhere, and the first frame is charged for the temporal sampler, which is not asked there.
+- classifier layers count nowhere, and the first frame is charged for the temporal sampler, which is not asked there;
+- some figures that are called GFLOPs per frame are of a whole clip.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from bench.systems.workloads import WORKLOADS
 FEATURES = 2048
 ATTENTION = (32, 7, 7)
 HIDDEN = 1024
+UNDIVIDED = frozenset({"ucf101/res3d-18"})
+"""Systems whose published figure per frame is that of a whole call, which stands for several frames."""
 
 
 def published_spatial(workload: str, crops: int) -> int:

@@ -84,6 +84,34 @@ def _systems() -> Iterator[System]:
         build, weights = partial(_build_tbn, workload, tuple(inputs)), _weights(workload.name)
         yield System(id, build, inputs, title="TBN", backbone="BN-Inception", weights=weights)
 
+    # The published figures of SlowFast are of a clip over the 8 frames of its Slow pathway; the Fast one sees 32
+    clip, log_mel = (32, 3, 256, 256), (1, 80, 128)
+    epic, ucf101 = WORKLOADS["epic"], WORKLOADS["ucf101"]
+    yield System(
+        "epic/slowfast-r101-8x8",
+        partial(_build_slowfast, epic),
+        {"rgb": clip},
+        frames=8,
+        title="SlowFast",
+        backbone="ResNet-101, 8x8",
+    )
+    yield System(
+        "epic/avslowfast-r101-8x8",
+        partial(_build_avslowfast, epic),
+        {"rgb": clip, "log_mel": log_mel},
+        frames=8,
+        title="AVSlowFast",
+        backbone="ResNet-101, 8x8",
+    )
+    yield System(
+        "ucf101/res3d-18",
+        partial(_build_res3d, ucf101),
+        {"rgb": (8, 3, 112, 112)},
+        frames=8,
+        title="Res3D",
+        backbone="Res3D-18",
+    )
+
 
 def _weights(workload: str) -> Path | None:
     folder = WEIGHTS / workload
@@ -148,3 +176,21 @@ def _build_tbn(workload: Workload, modalities: tuple[str, ...]) -> nn.Module:
     from baselines.tbn import TBN
 
     return TBN(modalities, workload.classes, workload.width)
+
+
+def _build_slowfast(workload: Workload) -> nn.Module:
+    from baselines.slowfast import SlowFast
+
+    return SlowFast(workload.classes)
+
+
+def _build_avslowfast(workload: Workload) -> nn.Module:
+    from baselines.avslowfast import AVSlowFast
+
+    return AVSlowFast(workload.classes)
+
+
+def _build_res3d(workload: Workload) -> nn.Module:
+    from baselines.res3d import Res3D18
+
+    return Res3D18(workload.classes)

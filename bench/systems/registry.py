@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import entry_points
+from math import ceil
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -76,9 +77,19 @@ class System:
         return self.crops is not None
 
     @property
+    def clip_frames(self) -> int:
+        """How many frames of a clip one call is given: those of inputs (n, 3, H, W), or as many as it stands for."""
+        images = [shape[0] for shape in self.inputs.values() if len(shape) == 4 and shape[1] == 3]
+        return max([self.frames, *images])
+
+    def sampled(self, frames: int) -> int:
+        """How many frames to sample from a clip that stands for so many: all that its calls are given."""
+        return ceil(frames / self.frames) * self.clip_frames
+
+    @property
     def modalities(self) -> str:
         """Its inputs as the published tables write them: R(GB), A(udio), F(low)."""
-        letters = {"rgb": "R", "spectrogram": "A", "flow": "F"}
+        letters = {"rgb": "R", "spectrogram": "A", "log_mel": "A", "flow": "F"}
         return "+".join(letters.get(name, name) for name in self.inputs)
 
     @property

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 def _operations(module: nn.Module, x: Tensor, y: Tensor) -> int:
     match module:
-        case nn.Conv2d():
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
             multiply_accumulates = module.in_channels // module.groups * math.prod(module.kernel_size)
             return y.numel() * (multiply_accumulates + (module.bias is not None))
-        case nn.BatchNorm2d():
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
             return 2 * y.numel()
         case nn.ReLU():
             return y.numel()
-        case nn.MaxPool2d() | nn.AvgPool2d() | nn.AdaptiveAvgPool2d():
+        case nn.MaxPool2d() | nn.MaxPool3d() | nn.AvgPool2d() | nn.AdaptiveAvgPool2d() | nn.AdaptiveAvgPool3d():
             return x.numel()
         case nn.Linear():
             return y.numel() * module.in_features

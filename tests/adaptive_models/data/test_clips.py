@@ -12,6 +12,7 @@ import torch
 from adaptive_models.data import clips
 from adaptive_models.data.clips import ClipError, TensorClip, VideoClip
 from adaptive_models.data.demo import write_demo_clip
+from adaptive_models.data.log_mel import log_mel
 from adaptive_models.data.spectrogram import silence
 from adaptive_models.data.transforms import prepare_frame
 
@@ -103,9 +104,11 @@ def test_real_clips_agree_with_decoding_everything(shared: Path, name: str) -> N
     assert clip.spectrogram(4).shape == (1, 256, 256)
     if name == "clip_silent.mp4":
         assert torch.equal(clip.spectrogram(0), silence())
+        assert torch.equal(clip.log_mel(0), log_mel(np.zeros(0), 0.0))
         assert clip.notes == ["the file has no audio track: silence stands for it"]
     else:
         assert clip.spectrogram(0).std() > 1
+        assert clip.log_mel(0).std() > 0.2
         assert clip.notes == []
 
 
@@ -118,6 +121,10 @@ def test_sound_is_that_of_the_frame(tmp_path: Path) -> None:
     assert (spectrogram[:, :120] < -13).all()  # silent until the frame, which is the middle
     assert (spectrogram[:, 136:].argmax(0) == round(3000 / 24000 * 511)).all()
     assert spectrogram[64, 200].item() == pytest.approx(math.log(30.0**2), abs=0.1)
+    mel = clip.log_mel(20)[0]
+    assert (mel[:, :60] == mel.min()).all()
+    band = 81 * math.log(1 + 3000 / 700) / math.log(1 + 8000 / 700) - 1
+    assert (abs(mel[:, 68:].argmax(0) - band) <= 1).all()
     assert clip.notes == []
 
 
@@ -129,7 +136,14 @@ def test_sound_that_is_missing_or_short_is_reported(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).uniform(-1, 1, 120000)
     short = VideoClip(write_video(tmp_path / "short.mkv", sound=noise[:24000]), 4, audio=True)
     assert torch.equal(short.spectrogram(0)[..., 110:], silence()[..., 110:])
+    assert short.log_mel(0)[..., 40:].unique().numel() == 1
     assert short.notes == ["the audio track lasts 0.50 s, a spectrogram 1.28 s: silence follows the track"]
+
+    shorter = VideoClip(write_video(tmp_path / "shorter.mkv", sound=noise[:72000]), 1, audio=True)
+    shorter.spectrogram(0)
+    assert shorter.notes == []
+    shorter.log_mel(0)
+    assert shorter.notes == ["the audio track is shorter than a log-mel picture: silence follows the track"]
 
     early = VideoClip(write_video(tmp_path / "early.mkv", frames=25, sound=noise[:72000]), 5, audio=True)
     assert torch.equal(early.spectrogram(4), early.spectrogram(3))

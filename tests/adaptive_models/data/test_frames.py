@@ -11,6 +11,7 @@ from media_files import HEIGHT, WIDTH, number_of, picture, sweep, write_images, 
 from adaptive_models.data.clips import ClipError, VideoClip
 from adaptive_models.data.frames import FrameClip, open_any_clip
 from adaptive_models.data.images import ImageArchive, ImageFolder, decode_image
+from adaptive_models.data.log_mel import log_mel
 from adaptive_models.data.spectrogram import silence
 from adaptive_models.data.transforms import prepare_frame
 
@@ -132,6 +133,7 @@ def test_sound_of_another_file_is_that_of_the_frames_times(folder: Path, tmp_pat
 def test_without_sound_there_is_silence(folder: Path) -> None:
     clip = FrameClip(folder, 2, audio=True)
     assert torch.equal(clip.spectrogram(1), silence())
+    assert torch.equal(clip.log_mel(1), log_mel(np.zeros(0), 0.0))
     assert clip.notes == ["there is no sound to these images: silence stands for it"]
     with pytest.raises(ValueError, match="opened without audio"):
         FrameClip(folder, 2, audio=False).spectrogram(0)

@@ -36,6 +36,16 @@ def squares():
     return Squares()
 
 
+@bench.system("small/dense", inputs={"rgb": (4, 3, 32, 32), "spectrogram": (1, 256, 256)}, frames=2)
+def dense():
+    class Dense(Squares):
+        def forward(self, rgb, spectrogram):
+            verbs = self.rgb[:3](rgb.flatten(0, 1))
+            return verbs.repeat(1, 2)[:1, :5], self.sound(spectrogram)
+
+    return Dense()
+
+
 @bench.system("small/flow", inputs={"flow": (10, 224, 224)})
 def flow():
     return nn.Conv2d(10, 1, 1)
@@ -54,7 +64,8 @@ def fixed_adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
 def make_task(small_adapter: str, fixed_adapter: str) -> Callable[..., Task]:
     def make(policy: str = "learned", system: str = "small/s2-t3", **changes: Any) -> Task:
         spatial = small_adapter.removesuffix("small") + "spatial"
-        adapters = (small_adapter, spatial, fixed_adapter, fixed_adapter.removesuffix("squares") + "flow")
+        others = (fixed_adapter.removesuffix("squares") + name for name in ("dense", "flow"))
+        adapters = (small_adapter, spatial, fixed_adapter, *others)
         options = {"weights": None, "seed": 1, "frames": 6, "batch": 2} | changes
         return Task(system, adapters, policy, **options)
 

@@ -145,6 +145,25 @@ def test_a_fixed_system_averages_over_segments(make_task: MakeTask) -> None:
         assert (outcome.decisions, outcome.flops) == ("FFFFFF", 3 * cost)
 
 
+def test_a_clip_is_sampled_for_whole_calls(make_task: MakeTask) -> None:
+    ASKED.clear()
+    evaluation, _ = evaluate(make_task("fixed", "small/squares", frames=5), TinySet(1))
+    assert sorted(ASKED) == [("clip-0", kind, t) for kind in ("image", "spectrogram") for t in range(6)]
+    (clip,) = evaluation.clips
+    assert (clip.decisions, clip.flops) == ("FFFFF", 3 * evaluation.stages["exact"]["call"])
+    assert executed_flops(evaluation, clip) == clip.flops
+
+
+def test_a_system_may_look_at_more_frames_than_it_stands_for(make_task: MakeTask) -> None:
+    ASKED.clear()
+    evaluation, _ = evaluate(make_task("fixed", "small/dense", frames=3), TinySet(1))
+    # two calls of four images each; the sound is that of their middle, and images are resized to 32x32
+    images, sounds = ({t: n for (_, what, t), n in ASKED.items() if what == kind} for kind in ("image", "spectrogram"))
+    assert images == dict.fromkeys(range(8), 1)
+    assert sounds == {2: 1, 6: 1}
+    assert evaluation.clips[0].flops == 2 * evaluation.stages["exact"]["call"]
+
+
 def test_processes_do_not_change_a_byte(make_task: MakeTask, scripted: str, tmp_path: Path) -> None:
     files = []
     for workers in (1, 2, 4):
@@ -200,7 +219,6 @@ def test_nothing_that_can_be_read_is_an_error(make_task: MakeTask) -> None:
         ({"policy": "random"}, UsageError, "evaluate small/s2-t3 with the policy learned first"),
         ({"policy": "uniform", "system": "small/s2"}, UsageError, "small/s2 has no temporal sampler"),
         ({"device": "tpu"}, UsageError, "--device tpu"),
-        ({"system": "small/squares", "frames": 5}, UsageError, "takes 2 frames at once: 5 frames are no multiple"),
         ({"system": "small/flow", "policy": "fixed"}, UsageError, "a clip gives rgb and spectrogram"),
         ({"weights": Path("nowhere")}, RunError, "nowhere: no such checkpoint, and no folder of parts"),
     ],

@@ -33,6 +33,9 @@ class TinyClip:
         ASKED[self.id, "spectrogram", t] += 1
         return self.spectrograms[t].repeat_interleave(32, 1).repeat_interleave(32, 2)
 
+    def log_mel(self, t: int) -> Tensor:
+        raise AssertionError("no system of these tests takes it")
+
     def __enter__(self) -> TinyClip:
         return self
 

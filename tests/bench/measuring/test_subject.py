@@ -14,7 +14,7 @@ from adaptive_models.data.clips import TensorClip, VideoClip
 from adaptive_models.data.demo import write_demo_clip
 from adaptive_models.policies import AlwaysFull, GivenShares, Shares
 from bench.errors import RunError, UsageError
-from bench.measuring.subject import Footage, Frame, Subject, load_footage
+from bench.measuring.subject import Footage, Frame, Subject, footage_for, load_footage
 from bench.systems.builtin import registry
 from bench.systems.registry import System
 
@@ -154,6 +154,40 @@ def test_several_frames_go_into_a_call_and_the_last_may_repeat() -> None:
     _, frames, heard = listen({"rgb": (2, 3, 8, 8)}, footage_of(10), calls=3, frames=2)
     assert [call[""][0, :, 0, 0, 0].tolist() for call in heard] == [[10, 11], [12, 12], [10, 11]]
     assert [(frame.video, frame.t) for frame in frames] == [(0, 0), (0, 2), (1, 0)]
+
+
+def test_a_call_may_be_given_more_frames_than_it_stands_for() -> None:
+    subject, frames, heard = listen({"rgb": (4, 3, 8, 8)}, footage_of(10, frames=8), calls=3, frames=2)
+    first, second = [10, 11, 12, 13], [14, 15, 16, 17]
+    assert [call[""][0, :, 0, 0, 0].tolist() for call in heard] == [first, second, first]
+    assert [(frame.video, frame.t) for frame in frames] == [(0, 0), (0, 2), (1, 0)]
+    assert subject.frames == 4
+    assert subject.batch(0, 1) == [Frame(0, t, "full") for t in range(4)]
+
+
+def test_an_input_of_one_frame_is_that_in_the_middle_of_the_call() -> None:
+    sounds = torch.arange(8.0)[:, None, None, None].expand(8, 1, 6, 6)
+    clip = TensorClip(torch.ones(8, 3, 8, 8), log_mels=sounds)
+    inputs = {"rgb": (4, 3, 8, 8), "log_mel": (1, 6, 6)}
+    subject, _, heard = listen(inputs, Footage([clip], [], []), calls=2, frames=2)
+    assert [call["log_mel"].unique().tolist() for call in heard] == [[2], [6]]
+    assert subject.notes == []
+
+
+def test_footage_has_all_that_a_system_is_given(videos: Path) -> None:
+    system = System("small/listener", Listener, {"rgb": (4, 3, 224, 224), "log_mel": (1, 80, 128)}, frames=2)
+    footage = footage_for(system, str(videos / "a.mp4"), 3)
+    (clip,) = footage.clips
+    assert len(footage.decode_seconds) == 4  # two calls of two frames, for each of which two are decoded
+    with VideoClip(videos / "a.mp4", 8, audio=False) as video:
+        for t in range(8):
+            assert torch.equal(clip.image(t), video.image(t))
+            assert torch.equal(clip.log_mel(t), video.log_mel(t))
+    with pytest.raises(ValueError, match="without spectrograms"):
+        clip.spectrogram(0)
+    plain = System("small/plain", Listener, {"rgb": (3, 224, 224)})
+    with pytest.raises(ValueError, match="without log-mel"):
+        footage_for(plain, str(videos / "a.mp4"), 1).clips[0].log_mel(0)
 
 
 def test_images_are_resized_to_what_a_system_takes_and_that_is_noted() -> None:

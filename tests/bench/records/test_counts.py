@@ -96,6 +96,12 @@ def test_an_adaptive_system_is_counted_in_stages_and_accounts() -> None:
     assert (count.published_spatial, count.frames, count.unknown) == (None, 1, ())
 
 
+def test_a_published_figure_of_a_whole_call_has_ours_beside_it() -> None:
+    count = count_one(registry().find("ucf101/res3d-18"))
+    assert count.frames == 8
+    assert count.published_per_frame == count.paper_flops == 8 * count.paper_per_frame
+
+
 def test_progress_is_told_before_each_system() -> None:
     told: list[str] = []
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adaptive_models.data.mini import Mini
 from adaptive_models.system import AdaptiveSystem
 from bench.errors import UsageError
+from bench.measuring.subject import Frame, Subject, footage_for
 from bench.published.tables import FRAMES
 from bench.systems.builtin import BACKBONES, registry, resized
 from bench.systems.workloads import WORKLOADS
@@ -16,6 +19,7 @@ def test_every_system_of_the_tables_is_there() -> None:
     ids = [f"{workload}/{name}" for workload in WORKLOADS for name in ("san19-base", "s0", "s1", "s2", "s3")]
     ids += [f"{workload}/s{k}-t{m}" for workload in WORKLOADS for k in range(4) for m in range(1, 5)]
     ids += ["ucf101/tsn-resnet50", "epic/tbn-ra", "epic/tbn-raf", "mini/tsn-resnet50", "mini/tbn-ra"]
+    ids += ["epic/slowfast-r101-8x8", "epic/avslowfast-r101-8x8", "ucf101/res3d-18"]
     assert {system.id for system in registry()} == {*ids, *BACKBONES}
 
 
@@ -68,6 +72,43 @@ def test_backbones_at_other_sizes() -> None:
     assert resized(san19, 112, None).inputs == {"x": (3, 112, 112)}
     assert resized(san19, None, "spec").inputs == {"x": (1, 256, 256)}
     assert resized(san19, None, "rgb").inputs == {"x": (3, 224, 224)}
+
+
+@pytest.mark.parametrize(
+    ("id", "given", "sampled", "modalities"),
+    [
+        ("epic/slowfast-r101-8x8", 32, 64, "R"),
+        ("epic/avslowfast-r101-8x8", 32, 64, "R+A"),
+        ("ucf101/res3d-18", 8, 16, "R"),
+        ("epic/tbn-raf", 1, 10, "R+A+F"),
+        ("epic/s3-t4", 1, 10, "R+A"),
+    ],
+)
+def test_clips_are_sampled_for_what_calls_are_given(id: str, given: int, sampled: int, modalities: str) -> None:
+    system = registry().find(id)
+    assert system.clip_frames == given
+    assert system.sampled(10) == sampled  # two calls of eight frames each
+    assert system.modalities == modalities
+
+
+@pytest.mark.parametrize(
+    ("id", "clip", "notes"),
+    [
+        ("epic/slowfast-r101-8x8", "clip_silent.mp4", ["rgb is resized to 256x256"]),
+        ("epic/avslowfast-r101-8x8", "clip_with_audio.avi", ["rgb is resized to 256x256"]),
+        ("ucf101/res3d-18", "clip_silent.mp4", ["rgb is resized to 112x112"]),
+    ],
+)
+def test_video_networks_run_on_real_clips(shared: Path, id: str, clip: str, notes: list[str]) -> None:
+    system = registry().find(id)
+    footage = footage_for(system, str(shared / "clips" / clip), 8)
+    subject = Subject(system, footage, "fixed", torch.device("cpu"), torch.float32)
+    said: list[Tensor] = []
+    subject.model.register_forward_hook(lambda module, inputs, output: said.extend(output))
+    assert next(subject.stream()) == Frame(0, 0, "full")
+    assert [logits.shape for logits in said] == [(1, count) for count in WORKLOADS[system.workload].classes]
+    assert all(bool(logits.isfinite().all()) for logits in said)
+    assert (subject.frames, subject.notes) == (8, notes)
 
 
 def test_sizes_that_make_no_sense() -> None:
