@@ -57,7 +57,7 @@ def test_what_the_published_code_has() -> None:
 
 
 def test_a_phase_gets_what_is_its_own() -> None:
-    assert read_config("mini").hallucinator.own == {"forcing_decay": 0.95, "warm_up": 5, "loss_in_warm_up": True}
+    assert read_config("epic-paper").hallucinator.own == {"forcing_decay": 0.95, "warm_up": 5, "loss_in_warm_up": True}
 
 
 @pytest.fixture
