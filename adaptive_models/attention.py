@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_models import native
+
 
 def pad_by_reflection(x: Tensor, padding: int) -> Tensor:
     """Pad a map (N, C, H, W) on all sides by reflection, whatever its size.
@@ -53,6 +55,9 @@ def aggregate(value: Tensor, weights: Tensor, kernel_size: int) -> Tensor:
         (N, C, H, W).
     """
     groups, padding = weights.shape[1], kernel_size // 2
+    if native.suits(value, weights):
+        padded = pad_by_reflection(value, padding)
+        return native.Aggregate.apply(padded, weights, value.shape[2:])  # type: ignore[no-any-return]
     windows = pad_by_reflection(value, padding).unfold(2, kernel_size, 1).unfold(3, kernel_size, 1)
     # Summing over the last dimension is what loses least precision, and the attention of SAN19 has little to spare.
     shared = windows.reshape(len(value), -1, groups, weights.shape[3], kernel_size**2)
@@ -75,8 +80,13 @@ def pairwise_attention(
     Returns:
         The aggregated values (N, C, H, W) and the weights (N, G, k*k, H*W), which sum to 1 over the footprint.
     """
-    differences = query.flatten(2).unsqueeze(2) - footprints(key, kernel_size)
     places = position(position_grid(query.shape[2], query.shape[3], like=query))
+    if native.suits(query, key):
+        places = places.expand(len(query), -1, -1, -1)
+        keys = pad_by_reflection(torch.cat((key, places), dim=1), kernel_size // 2)
+        weights = weigh(native.Subtract.apply(torch.cat((query, places), dim=1), keys)).softmax(dim=2)
+        return aggregate(value, weights, kernel_size), weights
+    differences = query.flatten(2).unsqueeze(2) - footprints(key, kernel_size)
     shifts = places.flatten(2).unsqueeze(2) - footprints(places, kernel_size)
     scores = weigh(torch.cat((differences, shifts.expand(len(query), -1, -1, -1)), dim=1))
     weights = scores.softmax(dim=2)

@@ -15,7 +15,7 @@ from adaptive_models.attention import cumulative_attention, pairwise_attention, 
 BLOCKS = {"san10": (2, 1, 2, 4, 1), "san15": (3, 2, 3, 5, 2), "san19": (3, 3, 4, 6, 3), "san-mini": (0, 0, 1, 1, 1)}
 KINDS = ("pairwise", "patchwise")
 WIDTHS = (64, 256, 512, 1024, 2048)
-NARROW = {"san-mini": (32, 32, 128, 128, 64)}
+NARROW = {"san-mini": (16, 32, 128, 128, 64)}
 """Widths of backbones that are not of `WIDTHS`: a network for the small data set `mini`, which trains on a CPU."""
 SPLIT = "layer3.0"
 SPLITS = {"san-mini": "layer2.0"}
@@ -81,7 +81,7 @@ class SAN(nn.Module):
         blocks: bottlenecks in each of the five stages.
         kind: "pairwise" or "patchwise".
         channels: input channels, 3 for RGB and 1 for a spectrogram.
-        widths: channels of each stage, multiples of 32.
+        widths: channels of each stage, multiples of 32 where the stage has bottlenecks.
         split: the block after which `prescan` stops, as "layer<stage>.<block>" (paper: layer3.0).
 
     Raises:
@@ -108,7 +108,8 @@ class SAN(nn.Module):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"unknown kind of self-attention {kind!r}: use one of {', '.join(KINDS)}")
-        if not len(blocks) == len(widths) == len(KERNEL_SIZES) or any(width < 32 or width % 32 for width in widths):
+        odd = any(width < 1 or (count and width % 32) for width, count in zip(widths, blocks, strict=False))
+        if not len(blocks) == len(widths) == len(KERNEL_SIZES) or odd:
             raise ValueError(f"SAN has five stages, widths are multiples of 32: got blocks {blocks}, widths {widths}")
         self.features = widths[-1]
         self.conv_in = nn.Conv2d(channels, widths[0], 1, bias=False)

@@ -114,6 +114,7 @@ class Mini:
             raise ValueError(f"limit is {limit}: at least 1 clip is needed")
         self.split, self.seed = split, seed
         self.left_out: Mapping[str, str] = {}
+        self._scenes: dict[str, Scene] = {}
         count = min(limit or CLIPS[split], CLIPS[split])
         # 8 verbs and 9 nouns have no common divisor: 72 numbers in a row give every pair once.
         self.clips: Sequence[LabelledClip] = [
@@ -121,10 +122,12 @@ class Mini:
         ]
 
     def scene(self, clip: LabelledClip) -> Scene:
-        """What is seen and heard in a clip."""
-        verb, noun = clip.labels
-        number = int(clip.id.split("-")[1])
-        return Scene(VERBS[verb], NOUNS[noun], STYLES[self.split], (self.seed, list(CLIPS).index(self.split), number))
+        """What is seen and heard in a clip; kept, as its background and sound are costly: 1.6 MB."""
+        if clip.id not in self._scenes:
+            verb, noun = clip.labels
+            seed = (self.seed, list(CLIPS).index(self.split), int(clip.id.split("-")[1]))
+            self._scenes[clip.id] = Scene(VERBS[verb], NOUNS[noun], STYLES[self.split], seed)
+        return self._scenes[clip.id]
 
     def open(self, clip: LabelledClip, frames: int, seed: int | None = None) -> MiniClip:
         """Open a clip: T = `frames` at the centres of equal segments, or with a seed at random within them."""

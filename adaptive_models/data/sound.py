@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import av
@@ -16,8 +15,8 @@ from adaptive_models.data import log_mel
 from adaptive_models.data.media import add_note, decoded, open_media, origin, packets, packets_from
 from adaptive_models.data.spectrogram import SAMPLE_RATE, WINDOW, log_spectrogram, silence
 
-MARGIN = max(WINDOW, log_mel.WINDOW) / SAMPLE_RATE + 0.5
-"""Seconds of sound round the frames: windows shift by up to their length at the track's ends, and decoders settle."""
+SETTLING = 0.5
+"""Seconds that decoders may take to settle."""
 
 
 class Sound:
@@ -31,6 +30,7 @@ class Sound:
 
     def __init__(self, path: Path, times: Sequence[float], notes: list[str]) -> None:
         self._path, self._times, self._notes = path, times, notes
+        self._tracks: dict[int, tuple[np.ndarray, float]] = {}
 
     def spectrogram(self, t: int) -> Tensor:
         """The sound round moment t: (1, 256, 256) float32 (see `log_spectrogram`).
@@ -38,7 +38,7 @@ class Sound:
         Raises:
             ClipError: if the file cannot be opened.
         """
-        samples, start = self._track
+        samples, start = self._track(WINDOW)
         return log_spectrogram(samples, self._times[t] - start) if len(samples) else silence()
 
     def log_mel(self, t: int) -> Tensor:
@@ -47,26 +47,28 @@ class Sound:
         Raises:
             ClipError: if the file cannot be opened.
         """
-        samples, start = self._track
-        if WINDOW <= len(samples) < log_mel.WINDOW:  # else the track has its note
-            add_note(self._notes, "the audio track is shorter than a log-mel picture: silence follows the track")
+        samples, start = self._track(log_mel.WINDOW)
         return log_mel.log_mel(samples, self._times[t] - start)
 
-    @cached_property
-    def _track(self) -> tuple[np.ndarray, float]:
-        """Mono samples at `SAMPLE_RATE` round the moments, and the time of the first, in seconds."""
+    def _track(self, window: int) -> tuple[np.ndarray, float]:
+        """Mono samples at `SAMPLE_RATE` for windows of a length round the moments, and the time of the first."""
+        if window not in self._tracks:
+            self._tracks[window] = self._read(window)
+        return self._tracks[window]
+
+    def _read(self, window: int) -> tuple[np.ndarray, float]:
         with open_media(self._path) as container:
             if not container.streams.audio:
                 add_note(self._notes, "the file has no audio track: silence stands for it")
                 return np.zeros(0, np.float32), 0.0
-            samples, start = self._decode(container, container.streams.audio[0])
+            samples, start = self._decode(container, container.streams.audio[0], window / SAMPLE_RATE + SETTLING)
         seconds = len(samples) / SAMPLE_RATE
         if not len(samples):
             add_note(self._notes, "the audio track cannot be decoded: silence stands for it")
-        elif len(samples) < WINDOW:
+        elif len(samples) < window:
             add_note(
                 self._notes,
-                f"the audio track lasts {seconds:.2f} s, a spectrogram {WINDOW / SAMPLE_RATE:.2f} s: "
+                f"the audio track lasts {seconds:.2f} s, a spectrogram {window / SAMPLE_RATE:.2f} s: "
                 "silence follows the track",
             )
         elif start + seconds < self._times[-1]:
@@ -77,11 +79,12 @@ class Sound:
             )
         return samples, start
 
-    def _decode(self, container: InputContainer, stream: AudioStream) -> tuple[np.ndarray, float]:
+    def _decode(self, container: InputContainer, stream: AudioStream, margin: float) -> tuple[np.ndarray, float]:
+        # Windows shift by up to their length at the track's ends, so that there is a margin round the frames.
         # 16-bit integers, since FFmpeg sums channels to floats without scaling them back into [-1, 1].
         resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
         pieces = [np.zeros(0, np.int16)]
-        first, last = self._times[0] - MARGIN, self._times[-1] + MARGIN
+        first, last = self._times[0] - margin, self._times[-1] + margin
         following = (
             packets_from(container, stream, first, self._notes)
             if first > 0

@@ -10,7 +10,7 @@ from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.training.cache import FeatureCache
 from adaptive_models.training.hallucinator import foresight
 from bench.errors import RunError
-from bench.evaluating.metrics import mean_gain
+from bench.evaluating.metrics import mean_gain, verdict
 from bench.records.files import write_text
 
 COLUMNS = {"ssim": "hallucinated", "ssim copy": "copied", "ssim free": "hallucinated_free"}
@@ -41,8 +41,7 @@ def foresight_over_seeds(folder: Path) -> pd.DataFrame:
     Returns:
         A single row, or none without files: `seeds`, `clips`; means over clips and seeds of each of `COLUMNS`, each
         with its standard deviation between seeds under the name with "_spread"; `gain`, hallucinated less copied, with
-        its 95 % interval by the bootstrap over clips in `gain_low` and `gain_high`; and the `verdict`: "better" or
-        "worse" than copying where the interval leaves 0 out, else "no difference shown".
+        its 95 % interval by the bootstrap over clips in `gain_low` and `gain_high`; and the `verdict` on it.
 
     Raises:
         RunError: a damaged file.
@@ -57,8 +56,7 @@ def foresight_over_seeds(folder: Path) -> pd.DataFrame:
     row: dict[str, object] = {"seeds": len(files), "clips": len(by_clip)}
     for name in COLUMNS.values():
         row |= {name: means[name].mean(), f"{name}_spread": means[name].std()}
-    row |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
-    row["verdict"] = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no difference shown"
+    row |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high, "verdict": verdict(gain)}
     return pd.DataFrame([row])
 
 

@@ -118,6 +118,11 @@ def mean_gain(gains: pd.Series) -> Interval:
     return Interval(float(gains.mean()), *bounds(drawn @ values / len(gains)))
 
 
+def verdict(gain: Interval) -> str:
+    """ "better" or "worse" where the interval leaves 0 out, else "no difference shown"."""
+    return "better" if gain.low > 0 else "worse" if gain.high < 0 else "no difference shown"
+
+
 def _by_seed(evaluations: Sequence[Evaluation], column: str) -> pd.DataFrame:
     """1 for a hit and 0 for a miss, a row for each clip and a column for each seed."""
     found = {}

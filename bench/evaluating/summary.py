@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.evaluating.metrics import TWO_GROUPS, accuracy, difference, flops_per_frame, hits, shares
+from bench.evaluating.metrics import TWO_GROUPS, accuracy, difference, flops_per_frame, hits, shares, verdict
 from bench.records.evaluation import AT_COST_OF_LEARNED, Evaluation
 from bench.systems.registry import spatial_sampler
 
@@ -116,6 +116,5 @@ def _compared(learned: Sequence[Evaluation], others: Sequence[Evaluation], colum
     own, rivals = (evaluated(group).set_index("seed")[["gflops", column]] for group in (learned, others))
     means = pd.concat([own.mean(), rivals.mean()], axis=1).to_numpy().ravel()  # both costs, then both accuracies
     saved = 100 * (1 - means[0] / means[1])
-    verdict = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no difference shown"
     spread = (own - rivals)[column].std()
-    return (*means, saved, gain.value, gain.low, gain.high, spread, verdict)
+    return (*means, saved, gain.value, gain.low, gain.high, spread, verdict(gain))

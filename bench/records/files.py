@@ -51,6 +51,18 @@ def write_text(path: Path, text: str) -> None:
     write_file(path, write)
 
 
+def write_forms(folder: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
+    """Write the same in several forms, as name.csv and name.md of the texts of "csv" and "md"; returns the files.
+
+    Raises:
+        RunError: as `write_text`.
+    """
+    files = {folder / f"{name}.{suffix}": text for suffix, text in texts.items()}
+    for path, text in files.items():
+        write_text(path, text)
+    return [*files]
+
+
 def read_json(path: Path, adapter: TypeAdapter[T], schema: int, missing: str) -> T:
     """Read a JSON file, and validate it.
 

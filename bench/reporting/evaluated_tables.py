@@ -16,7 +16,7 @@ from bench.evaluating.summary import OWN_POLICIES, evaluated, over_seeds, own_ev
 from bench.published.tables import NUMERALS
 from bench.records.counts import Count
 from bench.records.evaluation import Evaluation
-from bench.records.files import write_text
+from bench.records.files import write_forms
 from bench.records.measurement import Record
 from bench.reporting.explanations import explain_accuracy, explain_measured
 from bench.reporting.layout import (
@@ -140,9 +140,7 @@ def write_evaluated_tables(
         if points:
             texts["md"] += measured_to_markdown(columns, explain_measured(points))
             texts["tex"] += measured_to_latex(columns, title, f"{data}-measured-{number}", explain_measured(points))
-        for suffix, text in texts.items():
-            write_text(out / f"table{number}.{suffix}", text)
-            files.append(out / f"table{number}.{suffix}")
+        files += write_forms(out, f"table{number}", texts)
     return files
 
 

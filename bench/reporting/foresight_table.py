@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from bench.evaluating.foresight import COLUMNS, foresight_over_seeds
-from bench.records.files import write_text
-from bench.reporting.layout import bullets, latex_float, markdown_table
+from bench.records.files import write_forms
+from bench.reporting.layout import bullets, latex_float, markdown_table, with_spread
 
 _WORDS = {
     "hallucinated": "hallucinated, one frame ahead",
@@ -32,11 +32,12 @@ def write_foresight_table(data: str, evaluations: Path, out: Path) -> list[Path]
     if frame.empty:
         return []
     row = frame.iloc[0]
+    values = [with_spread(row[name], row[f"{name}_spread"], 4) for name in COLUMNS.values()]
     gain = f"{row['gain']:+.4f} [{row['gain_low']:+.4f}, {row['gain_high']:+.4f}]"
     shown = pd.DataFrame(
         {
             ("", "Attention of the next frame"): [*_WORDS.values(), "gain over copying [95 % interval]"],
-            ("", "SSIM, measured"): [*(_spread(row, name) for name in COLUMNS.values()), f"{gain}: {row['verdict']}"],
+            ("", "SSIM, measured"): [*values, f"{gain}: {row['verdict']}"],
         }
     )
     title = f"How well the hallucinator foresees attention on {data}"
@@ -46,11 +47,4 @@ def write_foresight_table(data: str, evaluations: Path, out: Path) -> list[Path]
         "md": f"# {title}\n\n{markdown_table(shown)}\n\n{bullets(notes)}\n",
         "tex": latex_float(title, f"{data}-foresight", shown, notes),
     }
-    for suffix, text in texts.items():
-        write_text(out / f"foresight.{suffix}", text)
-    return [out / f"foresight.{suffix}" for suffix in texts]
-
-
-def _spread(row: pd.Series, name: str) -> str:
-    spread = row[f"{name}_spread"]
-    return f"{row[name]:.4f}" if pd.isna(spread) else f"{row[name]:.4f} ± {spread:.4f}"
+    return write_forms(out, "foresight", texts)

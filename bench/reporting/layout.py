@@ -181,11 +181,11 @@ def with_bounds(value: float, low: float, high: float) -> str:
     return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def with_spread(value: float, spread: float) -> str:
-    """A percentage with its standard deviation, as in "74.1 ± 1.2"; empty for NaN."""
+def with_spread(value: float, spread: float, decimals: int = 1) -> str:
+    """An estimate with its standard deviation, as in "74.1 ± 1.2"; empty for NaN."""
     if pd.isna(value):
         return ""
-    return f"{value:.1f}" if pd.isna(spread) else f"{value:.1f} ± {spread:.1f}"
+    return f"{value:.{decimals}f}" + ("" if pd.isna(spread) else f" ± {spread:.{decimals}f}")
 
 
 def _decimals(value: float, digits: int) -> int:

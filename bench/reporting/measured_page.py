@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.measuring.energy import keeps_up, watt_hours_per_hour
 from bench.measuring.metrics import DECISIONS, PERCENTILES
-from bench.records.files import write_text
+from bench.records.files import write_forms
 from bench.records.measurement import Record
 from bench.reporting.explanations import BATCHES, IDLE, MEMORY, SPEED_UPS, TIMES, explain_energy, explain_pace
 from bench.reporting.layout import bullets, markdown_table, significant, with_bounds
@@ -41,9 +41,7 @@ def write_measured(records: Sequence[Record], out: Path, frame_rate: float = FRA
     frame["watt_hours_per_hour"] = [each.energy and watt_hours_per_hour(each.energy, frame_rate) for each in records]
     frame["notes"] = ["; ".join(record.notes) for record in records]
     texts = {"csv": frame.round(9).to_csv(index=False, lineterminator="\n"), "md": _page(records, frame, frame_rate)}
-    for suffix, text in texts.items():
-        write_text(out / f"measured.{suffix}", text)
-    return [out / f"measured.{suffix}" for suffix in texts]
+    return write_forms(out, "measured", texts)
 
 
 def _page(records: Sequence[Record], frame: pd.DataFrame, frame_rate: float) -> str:

@@ -22,7 +22,7 @@ from bench.published.audit import audit
 from bench.published.tables import FRAMES, NUMERALS, QUOTED, VALIDATION_CLIPS, exactly, load_table, read_table
 from bench.records.counts import Count
 from bench.records.evaluation import Evaluation
-from bench.records.files import write_text
+from bench.records.files import write_forms
 from bench.records.measurement import Record
 from bench.reporting.explanations import QUOTED_FIGURES, TITLES, explain_accuracy, explain_measured
 from bench.reporting.layout import measured_to_latex, measured_to_markdown, to_latex, to_markdown
@@ -97,9 +97,7 @@ def write_table(
         texts["md"] += measured_to_markdown(columns, notes)
         title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}"
         texts["tex"] += measured_to_latex(columns, title, f"measured-{number}", notes)
-    for suffix, text in texts.items():
-        write_text(out / f"table{number}.{suffix}", text)
-    return [out / f"table{number}.{suffix}" for suffix in texts]
+    return write_forms(out, f"table{number}", texts)
 
 
 def _counted_table(number: int, counts: Iterable[Count]) -> pd.DataFrame:

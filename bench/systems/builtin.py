@@ -87,30 +87,14 @@ def _systems() -> Iterator[System]:
     # The published figures of SlowFast are of a clip over the 8 frames of its Slow pathway; the Fast one sees 32
     clip, log_mel = (32, 3, 256, 256), (1, 80, 128)
     epic, ucf101 = WORKLOADS["epic"], WORKLOADS["ucf101"]
-    yield System(
-        "epic/slowfast-r101-8x8",
-        partial(_build_slowfast, epic),
-        {"rgb": clip},
-        frames=8,
-        title="SlowFast",
-        backbone="ResNet-101, 8x8",
-    )
-    yield System(
-        "epic/avslowfast-r101-8x8",
-        partial(_build_avslowfast, epic),
-        {"rgb": clip, "log_mel": log_mel},
-        frames=8,
-        title="AVSlowFast",
-        backbone="ResNet-101, 8x8",
-    )
-    yield System(
-        "ucf101/res3d-18",
-        partial(_build_res3d, ucf101),
-        {"rgb": (8, 3, 112, 112)},
-        frames=8,
-        title="Res3D",
-        backbone="Res3D-18",
-    )
+    for title, build, more in (
+        ("SlowFast", _build_slowfast, {}),
+        ("AVSlowFast", _build_avslowfast, {"log_mel": log_mel}),
+    ):
+        name, inputs = f"epic/{title.lower()}-r101-8x8", {"rgb": clip, **more}
+        yield System(name, partial(build, epic), inputs, frames=8, title=title, backbone="ResNet-101, 8x8")
+    build, inputs = partial(_build_res3d, ucf101), {"rgb": (8, 3, 112, 112)}
+    yield System("ucf101/res3d-18", build, inputs, frames=8, title="Res3D", backbone="Res3D-18")
 
 
 def _weights(workload: str) -> Path | None:

@@ -1,0 +1,97 @@
+"""Footprints without copies, for training on a CPU: compiled when the package is built, if a compiler is there.
+
+The operators are those of `adaptive_models.attention`, whose plain versions take their place where they cannot run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LIBRARY = "adaptive_models.native.footprints"
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    found = find_spec(LIBRARY)
+    return ctypes.CDLL(found.origin) if found and found.origin else None
+
+
+def suits(*maps: Tensor) -> bool:
+    """Whether these are tensors for the compiled operators: float32 on a CPU, of which some need gradients.
+
+    What is counted, compiled or traced goes by the plain versions, and so does inference, which keeps nothing.
+    """
+    return (
+        torch.is_grad_enabled()
+        and any(map.requires_grad for map in maps)
+        and all(type(map) in (Tensor, torch.nn.Parameter) and map.dtype is torch.float32 for map in maps)
+        and all(map.device.type == "cpu" for map in maps)
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and _library() is not None
+    )
+
+
+def _call(name: str, *arguments: Tensor | int) -> None:
+    library = _library()
+    assert library is not None
+    pointers = [
+        ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else ctypes.c_int64(each) for each in arguments
+    ]
+    getattr(library, f"foveabench_{name}")(*pointers)
+
+
+class Subtract(torch.autograd.Function):
+    """Query less the keys of its footprint: (N, D, H, W) and padded (N, D, H + k - 1, W + k - 1) -> (N, D, k*k, H*W)."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor) -> Tensor:
+        """Subtract."""
+        query, key = query.contiguous(), key.contiguous()
+        images, channels, height, width = query.shape
+        side = key.shape[2] - height + 1
+        ctx.sides = images * channels, height, width, side
+        ctx.shapes = query.shape, key.shape
+        out = query.new_empty(images, channels, side**2, height * width)
+        _call("subtract", query, key, out, *ctx.sides)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of query and padded key."""
+        grad_query, grad_key = map(grad.new_empty, ctx.shapes)
+        _call("subtract_backward", grad.contiguous(), grad_query, grad_key, *ctx.sides)
+        return grad_query, grad_key
+
+
+class Aggregate(torch.autograd.Function):
+    """Weighted sum over the footprint: padded values (N, C, H + k - 1, W + k - 1) and weights (N, G, k*k, H*W)."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, weights: Tensor, size: tuple[int, int]) -> Tensor:
+        """Sum up."""
+        value, weights = value.contiguous(), weights.contiguous()
+        images, channels = value.shape[:2]
+        groups = weights.shape[1]
+        ctx.sides = images, groups, channels // groups, *size, value.shape[2] - size[0] + 1
+        ctx.save_for_backward(value, weights)
+        out = value.new_empty(images, channels, *size)
+        _call("aggregate", value, weights, out, *ctx.sides)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradients of padded values and weights."""
+        value, weights = ctx.saved_tensors
+        grad_value, grad_weights = torch.empty_like(value), torch.empty_like(weights)
+        _call("aggregate_backward", grad.contiguous(), value, weights, grad_value, grad_weights, *ctx.sides)
+        return grad_value, grad_weights, None
