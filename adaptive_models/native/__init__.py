@@ -49,7 +49,7 @@ def _call(name: str, *arguments: Tensor | int) -> None:
 
 
 class Subtract(torch.autograd.Function):
-    """Query less the keys of its footprint: (N, D, H, W) and padded (N, D, H + k - 1, W + k - 1) -> (N, D, k*k, H*W)."""
+    """Query (N, D, H, W) less the keys of its footprint, padded (N, D, H + k - 1, W + k - 1): (N, D, k*k, H*W)."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor) -> Tensor:

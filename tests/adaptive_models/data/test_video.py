@@ -12,7 +12,7 @@ from media_files import number_of, sweep, write_numbered
 
 from adaptive_models.data import video
 from adaptive_models.data.clips import ClipError, VideoClip
-from adaptive_models.data.spectrogram import log_spectrogram
+from adaptive_models.data.spectrogram import WINDOW, log_spectrogram
 from adaptive_models.data.video import VideoFrames
 
 CLOSED, OPEN = "keyint=25:bframes=3:scenecut=0", "keyint=5:bframes=3:scenecut=0:open-gop=1:b-pyramid=normal"
