@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from adaptive_models import attention, build_backbone, native
+
+pytestmark = pytest.mark.skipif(native._library() is None, reason="built without a compiler")
+
+Results = tuple[Tensor, ...]
+
+
+@pytest.fixture(autouse=True)
+def one_seed() -> None:
+    torch.manual_seed(0)
+
+
+def gradients_of(make: Callable[..., Results], inputs: Results) -> Results:
+    """Results of leaves, and the leaves' gradients of a loss in which every result weighs differently."""
+    leaves = [each.detach().requires_grad_() for each in inputs]
+    results = make(*leaves)
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((each * torch.randn(each.shape, generator=generator).to(each)).sum() for each in results)
+    assert isinstance(loss, Tensor)
+    return (*(each.detach() for each in results), *torch.autograd.grad(loss, leaves))
+
+
+def close(found: Results, true: Results, rounding: float = 1e-6) -> bool:
+    return all(
+        (own.double() - other).norm() <= 2e-6 * other.norm() + rounding for own, other in zip(found, true, strict=True)
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    images=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    shares=st.integers(1, 8),
+    height=st.integers(1, 17),
+    width=st.integers(1, 33),
+    side=st.sampled_from([1, 3, 5, 7]),
+)
+def test_aggregation_is_that_in_double_precision(
+    images: int, groups: int, shares: int, height: int, width: int, side: int
+) -> None:
+    value = torch.randn(images, groups * shares, height, width)
+    weights = torch.randn(images, groups, side**2, height * width)
+
+    def aggregate(value: Tensor, weights: Tensor) -> Results:
+        return (attention.aggregate(value, weights, side),)
+
+    assert native.suits(value.requires_grad_(), weights)
+    assert close(gradients_of(aggregate, (value, weights)), gradients_of(aggregate, (value.double(), weights.double())))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    images=st.integers(1, 3),
+    relation=st.integers(1, 5),
+    height=st.integers(1, 12),
+    width=st.integers(1, 20),
+    side=st.sampled_from([3, 7]),
+)
+def test_pairwise_attention_is_that_in_double_precision(
+    images: int, relation: int, height: int, width: int, side: int
+) -> None:
+    position, weigh = nn.Conv2d(2, 2, 1), nn.Conv2d(relation + 2, 2, 1)
+    maps = tuple(torch.randn(images, channels, height, width) for channels in (relation, relation, 16))
+    parameters = tuple(p.detach() for p in (position.weight, weigh.weight))
+
+    def attend(query: Tensor, key: Tensor, value: Tensor, places: Tensor, scores: Tensor) -> Results:
+        def convolved(weight: Tensor) -> nn.Module:
+            convolution = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False)
+            del convolution.weight
+            convolution.weight = weight  # type: ignore[assignment]  # not a leaf, so that its gradient is asked for
+            return convolution
+
+        return attention.pairwise_attention(query, key, value, convolved(places), convolved(scores), side)
+
+    found = gradients_of(attend, (*maps, *parameters))
+    true = gradients_of(attend, tuple(each.double() for each in (*maps, *parameters)))
+    assert close(found, true, rounding=1e-4)  # of sums of thousands of terms that cancel
+
+
+def test_a_network_trains_alike_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, images = build_backbone("san-mini").train(), torch.randn(2, 3, 64, 64)
+    by_native = gradients_of(lambda x: (network(x),), (images,))
+    monkeypatch.setattr(native, "_library", lambda: None)
+    plain = gradients_of(lambda x: (network(x),), (images,))
+    assert not torch.equal(by_native[0], plain[0]) or not torch.equal(by_native[1], plain[1])  # two ways indeed
+    for own, other in zip(by_native, plain, strict=True):
+        assert (own - other).norm() <= 1e-4 * other.norm()
+
+
+def test_strange_layouts_are_laid_out_first() -> None:
+    value = torch.randn(2, 16, 6, 5).to(memory_format=torch.channels_last).requires_grad_()
+    weights = torch.randn(2, 30, 9, 2).permute(0, 3, 2, 1)
+    assert close((attention.aggregate(value, weights, 3),), (attention.aggregate(value.double(), weights, 3),))
+
+
+@pytest.mark.parametrize("case", ["inference", "double", "half", "autocast", "meta", "frozen"])
+def test_what_it_cannot_do_is_left_to_the_plain_version(case: str) -> None:
+    maps = torch.randn(1, 8, 4, 4, requires_grad=case != "frozen")
+    if case in ("double", "half"):
+        maps = maps.to({"double": torch.float64, "half": torch.float16}[case])
+    if case == "meta":
+        maps = maps.to("meta")
+    with torch.set_grad_enabled(case != "inference"), torch.autocast("cpu", enabled=case == "autocast"):
+        assert not native.suits(maps, maps)
+
+
+def test_second_derivatives_are_refused() -> None:
+    value, weights = torch.randn(1, 8, 4, 4, requires_grad=True), torch.randn(1, 1, 9, 16)
+    (gradient,) = torch.autograd.grad(attention.aggregate(value, weights, 3).pow(2).sum(), value, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
