@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from adaptive_models.data.datasets import Dataset, open_dataset
 from adaptive_models.parts import SUFFIX, load_part, parts_of
-from adaptive_models.san import SAN
 from adaptive_models.system import LOW_SIZE, AdaptiveSystem
 from adaptive_models.training.cache import FeatureCache, fill_cache
 from adaptive_models.training.checkpointing import write_atomically
@@ -287,7 +286,4 @@ def part_names(config: TrainingConfig) -> list[str]:
 def _placed(module: nn.Module, device: torch.device) -> nn.Module:
     """On the device, with channels last in memory, which suits 1x1 convolutions on a CPU."""
     module.to(device)
-    for network in module.modules():
-        if isinstance(network, SAN):  # whose first layer, given a spectrogram, cannot tell how channels lie
-            network.conv_in.register_forward_hook(lambda *call: call[-1].contiguous(memory_format=torch.channels_last))
     return nn.Module.to(module, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs

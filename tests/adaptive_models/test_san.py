@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -182,6 +183,29 @@ def test_an_unknown_backbone_is_named_with_those_known(name: str) -> None:
 def test_an_unknown_split_is_named_with_those_known(split: str) -> None:
     with pytest.raises(ValueError, match=rf"no block '{split}' to split after: use one of layer0.0, .*"):
         build_backbone("san10", split=split)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_normalises_the_first_layer_as_batch_norm_does(channels: int) -> None:
+    network = SAN((0, 0, 1, 1, 1), channels=channels, widths=(12, 20, 32, 32, 32), split="layer2.0").double().train()
+    other, images = copy.deepcopy(network), 60 * torch.randn(3, channels, 48, 64).double() + 10
+    by_weights, by_layers = images.clone().requires_grad_(), images.clone().requires_grad_()
+    made = network._before_split(by_weights)
+    expected = by_layers
+    for name in other._order[: other._order.index("layer2.0")]:
+        expected = other._step(name, expected)
+    assert torch.allclose(made, expected, rtol=1e-12, atol=1e-12)
+    made.pow(3).sum().backward()
+    expected.pow(3).sum().backward()
+    for (name, own), theirs in zip(network.named_parameters(), other.parameters(), strict=True):
+        if theirs.grad is not None:
+            assert own.grad is not None, name
+            assert (own.grad - theirs.grad).norm() <= 1e-9 * theirs.grad.norm(), name
+    assert by_weights.grad is not None
+    assert by_layers.grad is not None
+    assert torch.allclose(by_weights.grad, by_layers.grad, rtol=1e-9, atol=1e-12)
+    for (name, own), theirs in zip(network.named_buffers(), other.buffers(), strict=True):
+        assert torch.allclose(own, theirs, rtol=1e-12), name
 
 
 @pytest.mark.parametrize(
