@@ -55,7 +55,7 @@ def aggregate(value: Tensor, weights: Tensor, kernel_size: int) -> Tensor:
         (N, C, H, W).
     """
     groups, padding = weights.shape[1], kernel_size // 2
-    if native.suits(value, weights):
+    if native.suits_training(value, weights):
         padded = pad_by_reflection(value, padding)
         return native.Aggregate.apply(padded, weights, value.shape[2:])  # type: ignore[no-any-return]
     windows = pad_by_reflection(value, padding).unfold(2, kernel_size, 1).unfold(3, kernel_size, 1)
@@ -81,7 +81,7 @@ def pairwise_attention(
         The aggregated values (N, C, H, W) and the weights (N, G, k*k, H*W), which sum to 1 over the footprint.
     """
     places = position(position_grid(query.shape[2], query.shape[3], like=query))
-    if native.suits(query, key):
+    if native.suits_training(query, key):
         places = places.expand(len(query), -1, -1, -1)
         keys = pad_by_reflection(torch.cat((key, places), dim=1), kernel_size // 2)
         weights = weigh(native.Subtract.apply(torch.cat((query, places), dim=1), keys)).softmax(dim=2)

@@ -6,12 +6,14 @@ published implementation, with its shared ReLU and max-pool last, because the pu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_models import fused
 from adaptive_models.attention import cumulative_attention, pairwise_attention, patchwise_attention
 
 BLOCKS = {"san10": (2, 1, 2, 4, 1), "san15": (3, 2, 3, 5, 2), "san19": (3, 3, 4, 6, 3), "san-mini": (0, 0, 1, 1, 1)}
@@ -150,6 +152,10 @@ class SAN(nn.Module):
         """
         x = self._before_split(x)
         block = self._split_block()
+        if fused.suits(self, [self.split], x):
+            x, attention = fused.bottleneck(block, x, attention=True)
+            assert attention is not None
+            return x, attention
         x, weights = block(x)
         return x, cumulative_attention(weights, (x.shape[2], x.shape[3]), block.sam.kernel_size)
 
@@ -160,13 +166,11 @@ class SAN(nn.Module):
 
     def resume(self, state: Tensor) -> Tensor:
         """Run the second half on what `prescan` returned; gives features (N, widths[-1])."""
-        for name in self._order[self._order.index(self.split) + 1 :]:
-            state = self._step(name, state)
-        return self.avgpool(state).flatten(1)
+        return self.avgpool(self._run(self._order[self._order.index(self.split) + 1 :], state)).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> features (N, widths[-1]); equals `resume(prescan(x)[0])` without the attention map."""
-        return self.resume(self._step(self.split, self._before_split(x)))
+        return self.resume(self._run([self.split], self._before_split(x)))
 
     def attentions(self, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Run the whole network for the attention of its blocks (paper, Figs. 5 and 11).
@@ -207,18 +211,21 @@ class SAN(nn.Module):
         if self.bn_in.training and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
             # What is 0 before ReLU and max-pool is so after them, in either order.
             x, names = self.relu(self.pool(normalised(self.conv_in, self.bn_in, x))), names[4:]
-        for name in names:
-            x = self._step(name, x)
-        return x
+        return self._run(names, x)
 
     def _split_block(self) -> Bottleneck:
         block = self.get_submodule(self.split)
         assert isinstance(block, Bottleneck)
         return block
 
-    def _step(self, name: str, x: Tensor) -> Tensor:
-        module = self.get_submodule(name)
-        return module(x)[0] if isinstance(module, Bottleneck) else module(x)
+    def _run(self, names: Sequence[str], x: Tensor) -> Tensor:
+        """Run layers one after another."""
+        if fused.suits(self, names, x):
+            return fused.run(self, names, x)
+        for name in names:
+            module = self.get_submodule(name)
+            x = module(x)[0] if isinstance(module, Bottleneck) else module(x)
+        return x
 
 
 def normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

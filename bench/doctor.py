@@ -14,6 +14,7 @@ from typing import Literal
 import psutil
 import torch
 
+from adaptive_models import native
 from bench.display import print_table
 from bench.measuring.comparison import THRESHOLD, interleave, judge
 from bench.measuring.energy import MeterError, find_meter
@@ -82,6 +83,7 @@ def examine(device: torch.device, root: Path = Path("/")) -> list[Finding]:
         _timer(),
         _noise(),
         _slowing_settings(),
+        _compiled(),
         _rapl(root),
     ]
     return found + (_gpu(find_gpu(device), where) if device.type == "cuda" else []) + [_energy(device)]
@@ -283,6 +285,14 @@ def _noise() -> Finding:
     if spread > 1.1 or shown > 2 * THRESHOLD:
         return _warning("noise", found, "quiet the machine, or run longer: four times as long for half of it")
     return _good("noise", found)
+
+
+def _compiled() -> Finding:
+    build = native.build()
+    if build is None:
+        seen = "the package was built without a compiler: SAN on a CPU runs at a fraction of its speed"
+        return _warning("local attention", seen, "install a C++ compiler, and foveabench again")
+    return _good("local attention", f"fused, compiled as {build[0]}")
 
 
 def _slowing_settings() -> Finding:

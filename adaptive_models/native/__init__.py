@@ -1,6 +1,7 @@
-"""Footprints without copies, for training on a CPU: compiled when the package is built, if a compiler is there.
+"""Local attention compiled for this processor when the package is built, if a compiler is there.
 
-The operators are those of `adaptive_models.attention`, whose plain versions take their place where they cannot run.
+`footprints.cpp` opens footprints without copies, for training; `pairwise.cpp` is the whole of pairwise attention, for
+inference. Where they cannot run, the plain versions of `adaptive_models.attention` do.
 """
 
 from __future__ import annotations
@@ -14,19 +15,31 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-LIBRARY = "adaptive_models.native.footprints"
+BUILDS = {"AVX512": ("v4", "v3", "base"), "AVX2": ("v3", "base")}
+"""Which builds a processor can run, the fastest first, by what torch says of it."""
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
-    found = find_spec(LIBRARY)
-    return ctypes.CDLL(found.origin) if found and found.origin else None
+def build() -> tuple[str, str] | None:
+    """Name and file of the fastest build for this processor; None if the package was built without a compiler."""
+    for name in BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("base",)):
+        found = find_spec(f"{__name__}.kernels_{name}")
+        if found and found.origin:
+            return name, found.origin
+    return None
 
 
-def suits(*maps: Tensor) -> bool:
-    """Whether these are tensors for the compiled operators: float32 on a CPU, of which some need gradients.
+@cache
+def library() -> ctypes.CDLL | None:
+    """The operators of that build, or None."""
+    found = build()
+    return ctypes.CDLL(found[1]) if found else None
 
-    What is counted, compiled or traced goes by the plain versions, and so does inference, which keeps nothing.
+
+def suits_training(*maps: Tensor) -> bool:
+    """Whether these are tensors for `Subtract` and `Aggregate`: float32 on a CPU, of which some need gradients.
+
+    What is compiled or autocast goes by the plain versions, and so does inference, which keeps nothing.
     """
     return (
         torch.is_grad_enabled()
@@ -35,17 +48,15 @@ def suits(*maps: Tensor) -> bool:
         and all(map.device.type == "cpu" for map in maps)
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and _library() is not None
+        and library() is not None
     )
 
 
 def _call(name: str, *arguments: Tensor | int) -> None:
-    library = _library()
-    assert library is not None
     pointers = [
         ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else ctypes.c_int64(each) for each in arguments
     ]
-    getattr(library, f"foveabench_{name}")(*pointers)
+    getattr(library(), f"foveabench_{name}")(*pointers)
 
 
 class Subtract(torch.autograd.Function):

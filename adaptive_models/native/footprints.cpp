@@ -5,12 +5,6 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
-
 namespace {
 
 struct Shape {
@@ -22,7 +16,6 @@ struct Shape {
 };
 
 // One group of one image: out[s] += weights * value[s] for the `shares` channels that lie `stride` maps apart.
-FOR_EACH_PROCESSOR
 void aggregate(const float* value, const float* weights, float* out, int64_t shares, int64_t stride, Shape shape) {
     const int64_t width = shape.width, positions = shape.positions(), row = shape.padded_width();
     for (int64_t share = 0; share < shares; ++share)
@@ -40,7 +33,6 @@ void aggregate(const float* value, const float* weights, float* out, int64_t sha
         }
 }
 
-FOR_EACH_PROCESSOR
 void aggregate_backward(const float* grad, const float* value, const float* weights, float* grad_value,
                         float* grad_weights, int64_t shares, int64_t stride, Shape shape) {
     const int64_t width = shape.width, positions = shape.positions(), row = shape.padded_width();
@@ -66,7 +58,6 @@ void aggregate_backward(const float* grad, const float* value, const float* weig
 }
 
 // One channel of one image: query less the key at each place of the footprint.
-FOR_EACH_PROCESSOR
 void subtract(const float* query, const float* key, float* out, Shape shape) {
     const int64_t width = shape.width, row = shape.padded_width();
     for (int64_t place = 0; place < shape.places(); ++place)
@@ -79,7 +70,6 @@ void subtract(const float* query, const float* key, float* out, Shape shape) {
         }
 }
 
-FOR_EACH_PROCESSOR
 void subtract_backward(const float* grad, float* grad_query, float* grad_key, Shape shape) {
     const int64_t width = shape.width, row = shape.padded_width();
     std::memset(grad_query, 0, shape.positions() * sizeof(float));

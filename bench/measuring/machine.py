@@ -18,6 +18,7 @@ import psutil
 import pynvml
 import torch
 
+from adaptive_models import native
 from bench.records.measurement import Activity, Environment
 
 LOOK_SECONDS = 0.2
@@ -215,6 +216,7 @@ def _version(package: str) -> str:
 
 def _libraries(device: torch.device) -> dict[str, str]:
     versions = {name: _version(name) for name in LIBRARIES}
+    versions["compiled attention"] = (native.build() or ("none",))[0]
     if device.type == "cuda":
         versions |= {"CUDA": torch.version.cuda or "", "cuDNN": str(torch.backends.cudnn.version() or "")}
     return {name: version for name, version in versions.items() if version}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptive_models import attention, build_backbone, native
 
-pytestmark = pytest.mark.skipif(native._library() is None, reason="built without a compiler")
+pytestmark = pytest.mark.skipif(native.library() is None, reason="built without a compiler")
 
 Results = tuple[Tensor, ...]
 
@@ -54,7 +54,7 @@ def test_aggregation_is_that_in_double_precision(
     def aggregate(value: Tensor, weights: Tensor) -> Results:
         return (attention.aggregate(value, weights, side),)
 
-    assert native.suits(value.requires_grad_(), weights)
+    assert native.suits_training(value.requires_grad_(), weights)
     assert close(gradients_of(aggregate, (value, weights)), gradients_of(aggregate, (value.double(), weights.double())))
 
 
@@ -90,7 +90,7 @@ def test_pairwise_attention_is_that_in_double_precision(
 def test_a_network_trains_alike_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
     network, images = build_backbone("san-mini").train(), torch.randn(2, 3, 64, 64)
     by_native = gradients_of(lambda x: (network(x),), (images,))
-    monkeypatch.setattr(native, "_library", lambda: None)
+    monkeypatch.setattr(native, "library", lambda: None)
     plain = gradients_of(lambda x: (network(x),), (images,))
     assert not torch.equal(by_native[0], plain[0]) or not torch.equal(by_native[1], plain[1])  # two ways indeed
     for own, other in zip(by_native, plain, strict=True):
@@ -111,7 +111,7 @@ def test_what_it_cannot_do_is_left_to_the_plain_version(case: str) -> None:
     if case == "meta":
         maps = maps.to("meta")
     with torch.set_grad_enabled(case != "inference"), torch.autocast("cpu", enabled=case == "autocast"):
-        assert not native.suits(maps, maps)
+        assert not native.suits_training(maps, maps)
 
 
 def test_second_derivatives_are_refused() -> None:

@@ -1,0 +1,258 @@
+// Pairwise local attention for inference, fused: for a few positions at a time it subtracts keys from the query, runs
+// the two 1x1 convolutions over the footprint with their batch norms folded in, and the softmax, and sums the values.
+// Nothing of a footprint's size is ever in memory. Channels lie last; callers check shapes (see fused.py).
+//
+// Where reflection repeats a neighbour, it is computed once, with its multiplicity.
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#if defined(__AVX512F__)
+constexpr int64_t LANES = 16, COLUMNS = 4;
+#elif defined(__AVX__)
+constexpr int64_t LANES = 8, COLUMNS = 2;
+#else
+constexpr int64_t LANES = 4, COLUMNS = 2;
+#endif
+constexpr int64_t TALL = 5;                // rows of a tile: with COLUMNS vectors each, its sums stay in registers
+constexpr int64_t CHUNK = 4 * TALL;        // rows whose differences are in the first cache together
+constexpr int64_t BLOCK = 4;               // positions that share a sweep
+
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
+typedef float Unaligned __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
+typedef int32_t Integers __attribute__((vector_size(LANES * sizeof(float))));
+
+namespace {
+
+inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
+inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
+inline Vector all(float value) { return Vector{} + value; }
+inline Vector larger(Vector a, Vector b) { return b > a ? b : a; }  // NaN in the first stays
+
+// exp(x) for x <= 0, to 2 units in the last place: 2^n times a polynomial of the rest (Cephes).
+inline Vector exponential(Vector x) {
+    const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+    x = larger(x, all(-87.0f));
+    const Vector shifted = x * 1.44269504088896341f + shifter;
+    const Vector n = shifted - shifter;
+    const Vector r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    Vector p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    Integers power;
+    std::memcpy(&power, &shifted, sizeof(power));
+    power = (power + 127) << 23;  // the low bits of `shifted` are n
+    Vector scale;
+    std::memcpy(&scale, &power, sizeof(scale));
+    return p * scale;
+}
+
+// TALL rows of `in` (width `depth`) times WIDE vectors of columns of `weights`, plus `bias`, cut off at 0 if `relu`.
+template <int64_t WIDE, bool relu>
+inline void tile(const float* in, int64_t in_stride, int64_t depth, const float* weights, int64_t weights_stride,
+                 const float* bias, float* out, int64_t out_stride) {
+    Vector sums[TALL][WIDE];
+    for (int64_t row = 0; row < TALL; ++row)
+        for (int64_t column = 0; column < WIDE; ++column)
+            sums[row][column] = bias ? load(bias + column * LANES) : Vector{};
+    for (int64_t k = 0; k < depth; ++k) {
+        Vector w[WIDE];
+        for (int64_t column = 0; column < WIDE; ++column) w[column] = load(weights + k * weights_stride + column * LANES);
+        for (int64_t row = 0; row < TALL; ++row) {
+            const Vector x = all(in[row * in_stride + k]);
+            for (int64_t column = 0; column < WIDE; ++column) sums[row][column] += x * w[column];
+        }
+    }
+    for (int64_t row = 0; row < TALL; ++row)
+        for (int64_t column = 0; column < WIDE; ++column)
+            store(out + row * out_stride + column * LANES,
+                  relu ? larger(sums[row][column], Vector{}) : sums[row][column]);
+}
+
+// CHUNK rows times all columns; widths are multiples of LANES.
+template <bool relu>
+void product(const float* in, int64_t in_stride, int64_t depth, const float* weights, int64_t width, const float* bias,
+             float* out, int64_t out_stride, int64_t rows) {
+    for (int64_t column = 0; column < width;) {
+        const int64_t vectors = (width - column) / LANES;
+        const int64_t wide = vectors >= COLUMNS ? COLUMNS : vectors >= 2 ? 2 : 1;
+        const float* b = bias ? bias + column : nullptr;
+        for (int64_t row = 0; row < rows; row += TALL) {
+            const float* x = in + row * in_stride;
+            float* y = out + row * out_stride + column;
+            if (wide == COLUMNS)
+                tile<COLUMNS, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
+            else if (wide == 2)
+                tile<2, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
+            else
+                tile<1, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
+        }
+        column += wide * LANES;
+    }
+}
+
+int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
+
+}  // namespace
+
+extern "C" {
+
+struct Pairwise {
+    // Maps of `images` images: queries (D), keys (D) and values (V) beside each other in rows of `stride` floats.
+    const float *maps;
+    int64_t images, height, width, stride, relation, values, groups;
+    // Position features of queries and keys, (H * W, 2).
+    const float *query_places, *key_places;
+    // (D + 2, whole(D)), (whole(D)), (D, expanded groups): see foveabench_lanes.
+    const float *first, *bias, *second;
+    // For each row of positions, and for each column: first entry in the lists below; then the neighbours without
+    // repeats, how often each is there, and whether it is within reach without reflection.
+    const int64_t *row_starts, *rows, *row_counts, *row_direct;
+    const int64_t *column_starts, *columns, *column_counts, *column_direct;
+    // Sums (images * H * W, out_stride), cut off at 0, of which column V is set to 1; and attention summed where it
+    // looks, (images, H * W, G) of zeros, or null.
+    float *out;
+    int64_t out_stride;
+    float *attention;
+};
+
+int64_t foveabench_lanes() { return LANES; }
+
+void foveabench_pairwise(const Pairwise* call) {
+    const Pairwise& c = *call;
+    const int64_t depth = c.relation + 2, hidden = whole(c.relation, LANES);
+    const int64_t expanded = c.groups > LANES ? c.groups : LANES, shares = c.values / expanded;
+    const int64_t difference_stride = whole(depth, LANES) + LANES;
+    // Attention is summed up line by line, and then over lines in their order, for the same sum with any threads.
+    const int64_t blocks = (c.width + BLOCK - 1) / BLOCK, apart = c.attention ? 1 : blocks;
+    int64_t most = 0;
+    for (int64_t y = 0; y < c.height; ++y) {
+        const int64_t count = c.row_starts[y + 1] - c.row_starts[y];
+        if (count > most) most = count;
+    }
+    int64_t most_columns = 0;
+    for (int64_t x = 0; x < c.width; ++x) {
+        const int64_t count = c.column_starts[x + 1] - c.column_starts[x];
+        if (count > most_columns) most_columns = count;
+    }
+    const int64_t capacity = whole(BLOCK * most * most_columns, CHUNK);
+    const int64_t reach = c.attention ? c.height * c.width * c.groups : 0;
+    std::vector<float> partial(c.attention ? c.images * c.height * reach : 0);
+
+#pragma omp parallel
+    {
+        std::vector<float> differences(CHUNK * difference_stride), activations(CHUNK * hidden);
+        std::vector<float> weights(capacity * expanded), sums(expanded);
+        std::vector<int64_t> source(capacity), position(capacity), direct(capacity);
+        std::vector<float> multiplicity(capacity);
+
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t unit = 0; unit < c.images * c.height * apart; ++unit) {
+            const int64_t line = unit / apart;
+            for (int64_t block = unit % apart; block < blocks; block += apart) {
+                const int64_t y = line % c.height, base = line / c.height * c.height * c.width;
+                const int64_t from = block * BLOCK, to = from + BLOCK < c.width ? from + BLOCK : c.width;
+                int64_t starts[BLOCK + 1], rows = 0;
+                for (int64_t x = from; x < to; ++x) {
+                    starts[x - from] = rows;
+                    for (int64_t i = c.row_starts[y]; i < c.row_starts[y + 1]; ++i)
+                        for (int64_t j = c.column_starts[x]; j < c.column_starts[x + 1]; ++j) {
+                            source[rows] = c.rows[i] * c.width + c.columns[j];
+                            position[rows] = y * c.width + x;
+                            multiplicity[rows] = static_cast<float>(c.row_counts[i] * c.column_counts[j]);
+                            direct[rows++] = c.row_direct[i] & c.column_direct[j];
+                        }
+                }
+                starts[to - from] = rows;
+                for (int64_t chunk = 0; chunk < rows; chunk += CHUNK) {
+                    const int64_t count = rows - chunk < CHUNK ? rows - chunk : CHUNK;
+                    for (int64_t row = 0; row < count; ++row) {
+                        const int64_t here = position[chunk + row], there = source[chunk + row];
+                        const float* query = c.maps + (base + here) * c.stride;
+                        const float* key = c.maps + (base + there) * c.stride + c.relation;
+                        float* x = differences.data() + row * difference_stride;
+                        for (int64_t channel = 0; channel < c.relation; channel += LANES)
+                            store(x + channel, larger(load(query + channel) - load(key + channel), Vector{}));
+                        for (int64_t axis = 0; axis < 2; ++axis) {
+                            const float shift = c.query_places[2 * here + axis] - c.key_places[2 * there + axis];
+                            x[c.relation + axis] = shift > 0 ? shift : 0;
+                        }
+                    }
+                    const int64_t tall = whole(count, TALL);
+                    product<true>(differences.data(), difference_stride, depth, c.first, hidden, c.bias,
+                                  activations.data(), hidden, tall);
+                    product<false>(activations.data(), hidden, c.relation, c.second, expanded, nullptr,
+                                   weights.data() + chunk * expanded, expanded, tall);
+                }
+                for (int64_t x = from; x < to; ++x) {
+                    const int64_t first = starts[x - from], last = starts[x - from + 1];
+                    float* out = c.out + (base + y * c.width + x) * c.out_stride;
+                    for (int64_t lane = 0; lane < expanded; lane += LANES) {
+                        float* w = weights.data() + lane;
+                        Vector most_alike = load(w + first * expanded), sum = Vector{};
+                        for (int64_t row = first + 1; row < last; ++row)
+                            most_alike = larger(most_alike, load(w + row * expanded));
+                        for (int64_t row = first; row < last; ++row) {
+                            const Vector each = exponential(load(w + row * expanded) - most_alike);
+                            store(w + row * expanded, each);
+                            sum += each * multiplicity[row];
+                        }
+                        const Vector share_of = 1.0f / sum;
+                        if (c.attention) {
+                            float* attention = partial.data() + line * reach;
+                            const int64_t kept = c.groups < LANES ? c.groups : LANES;
+                            for (int64_t row = first; row < last; ++row)
+                                if (direct[row])
+                                    for (int64_t group = 0; group < kept; ++group)
+                                        attention[source[row] * c.groups + lane + group] +=
+                                            w[row * expanded + group] * share_of[group];
+                        }
+                        for (int64_t share = 0; share < shares; share += 8) {
+                            const int64_t together = shares - share < 8 ? shares - share : 8;
+                            Vector aggregated[8] = {};
+                            for (int64_t row = first; row < last; ++row) {
+                                const Vector weight = load(w + row * expanded) * multiplicity[row];
+                                const float* value = c.maps + (base + source[row]) * c.stride + 2 * c.relation + lane +
+                                                     share * expanded;
+                                if (together == 8)
+                                    for (int64_t i = 0; i < 8; ++i) aggregated[i] += weight * load(value + i * expanded);
+                                else
+                                    for (int64_t i = 0; i < together; ++i)
+                                        aggregated[i] += weight * load(value + i * expanded);
+                            }
+                            for (int64_t i = 0; i < together; ++i)
+                                store(out + lane + (share + i) * expanded, larger(aggregated[i] * share_of, Vector{}));
+                        }
+                    }
+                    out[c.values] = 1.0f;
+                }
+            }
+        }
+    }
+    if (c.attention)
+        for (int64_t image = 0; image < c.images; ++image)
+            for (int64_t y = 0; y < c.height; ++y)
+                for (int64_t i = 0; i < reach; ++i)
+                    c.attention[image * reach + i] += partial[(image * c.height + y) * reach + i];
+}
+
+// Rows times a scale and plus a shift for each channel, cut off at 0.
+void foveabench_rectify(const float* in, const float* scale, const float* shift, float* out, int64_t rows,
+                        int64_t channels) {
+#pragma omp parallel for if (rows * channels > 16384)
+    for (int64_t row = 0; row < rows; ++row) {
+        const float* x = in + row * channels;
+        float* y = out + row * channels;
+        for (int64_t channel = 0; channel < channels; ++channel) {
+            const float value = x[channel] * scale[channel] + shift[channel];
+            y[channel] = value > 0 ? value : 0;
+        }
+    }
+}
+
+}  // extern "C"

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import bench
+from adaptive_models import build_backbone, fused, native
+from adaptive_models.san import SAN
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="built without a compiler")
+
+
+def trained_by_chance(network: SAN) -> SAN:
+    """With norms that do something, in evaluation mode."""
+    generator = torch.Generator().manual_seed(0)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            for tensor, low, high in (
+                (norm.weight.data, -1.5, 1.5),
+                (norm.bias.data, -0.5, 0.5),
+                (norm.running_mean, -0.5, 0.5),
+                (norm.running_var, 0.3, 2.0),
+            ):
+                tensor.uniform_(low, high, generator=generator)
+    return network.eval()
+
+
+@contextmanager
+def layer_by_layer() -> Iterator[None]:
+    """Inference without the fused operators."""
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(native, "library", lambda: None)
+        yield
+
+
+def everything(network: SAN, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features, state, attention, and features by way of the state."""
+    state, attention = network.prescan(images)
+    return network(images), state, attention, network.resume(state)
+
+
+def close(found: Tensor, true: Tensor, tolerance: float = 1e-5) -> bool:
+    return found.shape == true.shape and bool((found - true).abs().max() <= tolerance * true.abs().max())
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), images=st.integers(1, 3), channels=st.sampled_from([1, 3]))
+def test_networks_compute_what_their_layers_do(data: st.DataObject, images: int, channels: int) -> None:
+    blocks = tuple(data.draw(st.lists(st.integers(0, 2), min_size=5, max_size=5).filter(any), label="blocks"))
+    widths = tuple(data.draw(st.sampled_from([32, 64, 128, 160, 256] if count else [8, 20, 32])) for count in blocks)
+    splits = [f"layer{stage}.{block}" for stage, count in enumerate(blocks) for block in range(count)]
+    height, width = (data.draw(st.integers(32, 90), label=side) for side in ("height", "width"))
+    torch.manual_seed(0)
+    network = trained_by_chance(
+        SAN(blocks, channels=channels, widths=widths, split=data.draw(st.sampled_from(splits), label="split"))
+    )
+    x = torch.randn(images, channels, height, width)
+    with torch.inference_mode():
+        made = everything(network, x)
+    with layer_by_layer():
+        true = everything(copy.deepcopy(network).double(), x.double())
+    for found, expected in zip(made, true, strict=True):
+        assert close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["san-mini", "san10", "san19"])
+@pytest.mark.parametrize("size", [32, 64, 112])
+def test_backbones_compute_what_their_layers_do(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    network, x = trained_by_chance(build_backbone(name)), torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        made = everything(network, x)
+    with layer_by_layer():
+        plain = everything(network, x)
+    for found, expected in zip(made, plain, strict=True):
+        assert close(found, expected, 2e-5)
+    assert not all(map(torch.equal, made, plain))  # two ways indeed
+
+
+def test_a_state_is_left_as_it_was() -> None:
+    network = trained_by_chance(build_backbone("san-mini"))
+    with torch.inference_mode():
+        state, _ = network.prescan(torch.randn(1, 3, 64, 64))
+        before = state.clone()
+        first = network.resume(state)
+        assert torch.equal(state, before)
+        assert torch.equal(network.resume(state), first)
+
+
+def test_weights_that_change_are_folded_again() -> None:
+    torch.manual_seed(0)
+    network = trained_by_chance(SAN((0, 0, 1, 1, 1), widths=(64,) * 5, split="layer2.0"))
+    x, without_effect = torch.randn(1, 3, 64, 64), 0
+    with torch.inference_mode():
+        before = network(x)
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if name.endswith(("weigh.5.bias", "position.bias", "num_batches_tracked")):
+            continue  # these have no effect
+        with torch.no_grad():
+            tensor += 0.1 * torch.rand(tensor.shape)
+        with torch.inference_mode():
+            after = network(x)
+        with layer_by_layer():
+            assert close(after, network(x)), name
+        without_effect += torch.equal(after, before)  # what is before a ReLU that lets nothing through
+        before = after
+    assert without_effect < 10
+    network.conv3 = nn.Conv2d(32, 32, 1, bias=False)
+    with torch.inference_mode():
+        after = network(x)
+    with layer_by_layer():
+        assert close(after, network(x))
+
+
+def test_with_gradients_in_training_or_in_another_precision_layers_run() -> None:
+    network, x = trained_by_chance(build_backbone("san-mini")), torch.randn(1, 3, 64, 64)
+    names = network._order
+    with torch.no_grad():
+        assert fused.suits(network, names, x)
+        assert not fused.suits(network, names, x.double())
+        assert not fused.suits(network, names, x.to("meta"))
+        assert not fused.suits(copy.deepcopy(network).half(), names, x)
+        assert not fused.suits(network.train(), names, x)
+        assert not fused.suits(trained_by_chance(build_backbone("san10-patchwise")), ["layer3.0"], x)
+        network.eval()
+        with torch.autocast("cpu"):
+            assert not fused.suits(network, names, x)
+        with torch.inference_mode():
+            cast_inside = trained_by_chance(build_backbone("san-mini"))
+        assert not fused.suits(cast_inside, names, x)  # changes of such weights would go unnoticed
+        network.bn3.train()
+        assert not fused.suits(network, names, x)
+        network.bn3.eval()
+    assert not fused.suits(network, names, x)
+
+
+def test_who_watches_layers_sees_them_all() -> None:
+    network, x, seen = trained_by_chance(build_backbone("san-mini")), torch.randn(1, 3, 64, 64), []
+    hook = network.layer3[0].sam.key.register_forward_hook(lambda *_: seen.append("key"))
+    with torch.inference_mode():
+        network(x)
+    hook.remove()
+    assert seen == ["key"]
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(x)
+    with layer_by_layer(), FlopCounterMode(display=False) as plain:
+        network(x)
+    assert counter.get_total_flops() == plain.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("convention", ["exact", "paper"])
+def test_counts_are_those_of_the_layers(convention: str) -> None:
+    network, x = trained_by_chance(build_backbone("san10")), torch.randn(1, 3, 64, 64)
+    counted = bench.count_flops(network, x, convention=convention)
+    with layer_by_layer():
+        assert bench.count_flops(network, x, convention=convention).to_frame().equals(counted.to_frame())
+
+
+def test_not_a_number_stays_one() -> None:
+    network, x = trained_by_chance(build_backbone("san-mini")), torch.randn(1, 3, 64, 64)
+    x[..., 10:20, 10:20] = torch.nan
+    with torch.inference_mode():
+        assert network(x).isnan().any()
