@@ -19,7 +19,7 @@ from adaptive_models.training.checkpointing import write_atomically
 from adaptive_models.training.config import FeaturesName, Schedule, TrainingConfig
 from adaptive_models.training.distributed import Processes
 from adaptive_models.training.features import FeaturesPhase
-from adaptive_models.training.hallucinator import HallucinatorPhase
+from adaptive_models.training.hallucinator import HallucinatorPhase, start_at_mean
 from adaptive_models.training.heads import HeadsPhase
 from adaptive_models.training.loop import Phase, start_random
 from adaptive_models.training.sampler import Costs, SamplerPhase
@@ -157,6 +157,7 @@ class Phases:
         start_random(self.run.seed, "weights of hallucinator", 0)
         hallucinator = self._adaptive(max(1, *self.config.crops), max(self.config.max_skips, default=1)).hallucinator
         assert hallucinator is not None
+        start_at_mean(hallucinator, train, settings.batch)
         self._start({"hallucinator": hallucinator})
         hallucinator.to(self.run.device)
         phase = HallucinatorPhase(

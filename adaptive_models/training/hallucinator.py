@@ -95,6 +95,27 @@ class HallucinatorPhase:
         save_part(self.module, folder / f"{self.name}{SUFFIX}")
 
 
+@torch.no_grad()
+def start_at_mean(hallucinator: Hallucinator, clips: FeatureCache, batch: int) -> None:
+    """Let a new hallucinator say about what attention is on average, with its spread, channel by channel.
+
+    Its last layer is a norm before a ReLU: where it starts at 0, a channel whose attention is hardly ever 0 may fall
+    silent, and then learns no more.
+
+    Args:
+        hallucinator: whose last norm is set.
+        clips: features of the clips to train on.
+        batch: clips at once.
+    """
+    norm = hallucinator.decoder[1]
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    means = [features.attention.mean(dim=(0, 1, 3, 4)) for features in clips.batches(batch)]
+    squares = [features.attention.square().mean(dim=(0, 1, 3, 4)) for features in clips.batches(batch)]
+    mean = torch.stack(means).mean(dim=0)
+    norm.bias.copy_(mean)
+    norm.weight.copy_((torch.stack(squares).mean(dim=0) - mean.square()).clamp(min=0).sqrt())
+
+
 def hallucinate_along(hallucinator: Hallucinator, attention: Tensor, forced: Tensor) -> Tensor:
     """Hallucinate every frame but the first from the frame before it, as it was or as it was hallucinated (Eq. 6).
 

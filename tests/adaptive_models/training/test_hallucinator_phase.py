@@ -12,7 +12,7 @@ from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.parts import load_part
 from adaptive_models.ssim import ssim
 from adaptive_models.training.cache import KEPT, ClipFeatures, FeatureCache
-from adaptive_models.training.hallucinator import HallucinatorPhase, foresight, hallucinate_along
+from adaptive_models.training.hallucinator import HallucinatorPhase, foresight, hallucinate_along, start_at_mean
 
 CHANNELS, FRAMES = 2, 8
 
@@ -42,6 +42,19 @@ def moving_spots(clips: int, seed: int, tmp_path: Path) -> FeatureCache:
 @pytest.fixture
 def spots(tmp_path: Path) -> FeatureCache:
     return moving_spots(12, 0, tmp_path)
+
+
+def test_a_new_hallucinator_says_what_attention_is_on_average(spots: FeatureCache) -> None:
+    hallucinator = Hallucinator(CHANNELS, 4)
+    start_at_mean(hallucinator, spots, batch=5)
+    attention = spots.read(spots.positions).attention
+    hallucinations = hallucinate_along(hallucinator.train(), attention, torch.ones(attention.shape[:2]) > 0)
+    by_channel = hallucinations.transpose(0, 2).flatten(1)
+    assert torch.allclose(by_channel.mean(dim=1), attention.mean(dim=(0, 1, 3, 4)), rtol=0.5)
+    norm = hallucinator.decoder[1]
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    assert torch.allclose(norm.weight, attention.transpose(0, 2).flatten(1).std(dim=1), rtol=0.02)
+    assert torch.allclose(norm.bias, attention.mean(dim=(0, 1, 3, 4)), rtol=0.02)
 
 
 class Adding(torch.nn.Module):

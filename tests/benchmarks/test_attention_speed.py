@@ -1,0 +1,25 @@
+"""Fused attention beside the layers one by one: `pytest tests/benchmarks/test_attention_speed.py --benchmark-only -s`."""
+
+from __future__ import annotations
+
+import pytest
+from attention_speed import table
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from adaptive_models import native
+
+ROUNDS = 5
+
+
+@pytest.mark.skipif(native.library() is None, reason="built without a compiler")
+def test_fused_attention_keeps_what_it_promises(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = benchmark.pedantic(table, (ROUNDS,), rounds=1)
+    with capsys.disabled():
+        print(f"\n\n{found.to_string(index=False, float_format='%.3g')}")
+    single = found[found.batch == 1].set_index("pixels")
+    assert (single.speedup >= 4.5).all()
+    assert single.share_of_matrix_product_pct[112] >= 30
+    assert (found[["feature_error", "attention_error"]] <= 2e-5).all(axis=None)
+    assert single.fused_mb[224] < single.plain_mb[224] / 2
