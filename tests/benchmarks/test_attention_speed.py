@@ -1,4 +1,7 @@
-"""Fused attention beside the layers one by one: `pytest tests/benchmarks/test_attention_speed.py --benchmark-only -s`."""
+"""Fused attention beside the layers one by one.
+
+Run with `pytest tests/benchmarks/test_attention_speed.py --benchmark-only -s`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ ROUNDS = 5
 
 
 @pytest.mark.skipif(native.library() is None, reason="built without a compiler")
-def test_fused_attention_keeps_what_it_promises(
+def test_fused_attention_is_as_fast_as_it_must_be(
     benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = benchmark.pedantic(table, (ROUNDS,), rounds=1)
