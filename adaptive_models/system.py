@@ -111,6 +111,7 @@ class AdaptiveSystem(nn.Module):
         make_backbone: makes a network for a number of input channels, 3 or 1.
         hidden: width of the heads' GRUs.
         sampler_hidden: width of the temporal sampler's GRU; that of the heads if not given.
+        hallucinator_hidden: channels of the memory of the hallucinator, 32 in the paper.
 
     Raises:
         ValueError: a negative k, or an M below 1.
@@ -126,6 +127,7 @@ class AdaptiveSystem(nn.Module):
         make_backbone: Callable[[int], SAN] = SAN19,
         hidden: int = 1024,
         sampler_hidden: int | None = None,
+        hallucinator_hidden: int = 32,
     ) -> None:
         super().__init__()
         if crops < 0:
@@ -138,7 +140,7 @@ class AdaptiveSystem(nn.Module):
         self.temporal_sampler: TemporalSampler | None = None
         if max_skip is not None:
             attention_shape = self.low_rgb.attention_shape(LOW_SIZE, LOW_SIZE)
-            self.hallucinator = Hallucinator(attention_shape[0])
+            self.hallucinator = Hallucinator(attention_shape[0], hallucinator_hidden)
             self.temporal_sampler = TemporalSampler(max_skip, attention_shape, sampler_hidden or hidden)
         width = self.low_rgb.features
         self.classifier = ThreeHeads(width, width if audio else 0, width, crops, classes, hidden, head_layers)

@@ -22,7 +22,7 @@ from adaptive_models.training.features import FeaturesPhase
 from adaptive_models.training.hallucinator import HallucinatorPhase, start_at_mean
 from adaptive_models.training.heads import HeadsPhase
 from adaptive_models.training.loop import Phase, start_random
-from adaptive_models.training.sampler import Costs, SamplerPhase
+from adaptive_models.training.sampler import Costs, SamplerPhase, start_balanced
 from bench.errors import RunError, UsageError
 from bench.systems.costs import build_model, count_system
 from bench.systems.registry import Registry, System
@@ -190,6 +190,7 @@ class Phases:
                 self._load(system.classifier, f"heads-s{crops}")
                 name = f"sampler-s{crops}-t{max_skip}"
                 assert system.temporal_sampler is not None
+                start_balanced(system, train, settings.batch)
                 # A published checkpoint holds the temporal sampler alone.
                 self._start({f"temporal-sampler-t{max_skip}": system.temporal_sampler, name: parts_of(system)[name]})
                 system.to(self.run.device)

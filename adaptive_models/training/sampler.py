@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from adaptive_models.parts import SUFFIX, sampler_part, save_part
+from adaptive_models.ssim import ssim
 from adaptive_models.system import AdaptiveSystem
 from adaptive_models.training.cache import ClipFeatures, FeatureCache, generators
 from adaptive_models.training.decisions import Choose, Decisions, average, best, classify, decide, straight_through
 from adaptive_models.training.dropout import dropout_by_clip
+from adaptive_models.training.hallucinator import hallucinate_along
 from adaptive_models.training.losses import (
     THETA,
     Logits,
@@ -139,6 +141,38 @@ class SamplerPhase:
         with torch.autocast(batch.image.device.type, enabled=False):  # SSIM needs its digits
             decisions = decide(self.system, batch.attention, choose)
             return batch, decisions, classify(self.system, batch, decisions.full)
+
+
+@torch.no_grad()
+def start_balanced(system: AdaptiveSystem, clips: FeatureCache, batch: int) -> None:
+    """Let attention, hallucination and their similarity weigh alike in a new temporal sampler.
+
+    The similarity is one input among many and spreads little, though it says most. So the first layer's weights start
+    at random for inputs of mean 0 and of one spread for each of the three, of which those of a map share one.
+
+    Args:
+        system: with a trained hallucinator; its temporal sampler is changed.
+        clips: features of the clips to train on.
+        batch: clips at once.
+    """
+    assert system.hallucinator is not None
+    assert system.temporal_sampler is not None
+    seen = []
+    for features in clips.batches(batch):
+        attention = features.attention
+        forced = torch.ones(attention.shape[:2], dtype=torch.bool)
+        foreseen = hallucinate_along(system.hallucinator.eval(), attention, forced).flatten(0, 1)
+        came = attention[:, 1:].flatten(0, 1)
+        seen.append(torch.cat([came.flatten(1), foreseen.flatten(1), -ssim(came, foreseen)[:, None]], dim=1))
+    inputs = torch.cat(seen)
+    cells = (inputs.shape[1] - 1) // 2
+    spread = torch.cat(
+        [part.std(dim=0).square().mean().sqrt().expand(part.shape[1]) for part in inputs.split((cells, cells, 1), 1)]
+    )
+    sizes = inputs.new_tensor([cells] * 2 * cells + [1])
+    rnn = system.temporal_sampler.rnn
+    rnn.weight_ih_l0.uniform_(-1, 1).div_(spread * sizes.sqrt())
+    rnn.bias_ih_l0.sub_(rnn.weight_ih_l0 @ inputs.mean(dim=0))
 
 
 def _shares(looked: Tensor, full: Tensor) -> dict[str, float]:

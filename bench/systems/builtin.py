@@ -147,6 +147,7 @@ def _build_adaptive(workload: Workload, crops: int, max_skip: int | None) -> nn.
         make_backbone,
         workload.hidden,
         workload.sampler_hidden,
+        workload.hallucinator_hidden,
     )
 
 

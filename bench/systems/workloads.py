@@ -26,6 +26,7 @@ class Workload:
         backbone: of the paper's system and of SAN19-base.
         hidden: width of the heads' GRUs.
         sampler_hidden: width of the temporal samplers' GRUs.
+        hallucinator_hidden: channels of the hallucinator's memory.
         width: of the other baselines' networks, as a part of the published ones'.
     """
 
@@ -39,6 +40,7 @@ class Workload:
     backbone: str = "san19"
     hidden: int = 1024
     sampler_hidden: int = 1024
+    hallucinator_hidden: int = 32
     width: float = 1.0
 
     @property
@@ -52,6 +54,17 @@ WORKLOADS = {
     "ucf101": Workload("ucf101", "UCF-101", FRAMES["ucf101"], (101,), audio=False, head_layers=1, fusion=None),
     # Narrow networks, as they are trained from scratch on a CPU
     "mini": Workload(
-        "mini", "mini", 10, (8, 9), True, 1, 64, backbone="san-mini", hidden=32, sampler_hidden=16, width=0.0625
+        "mini",
+        "mini",
+        frames=10,
+        classes=(8, 9),
+        audio=True,
+        head_layers=1,
+        fusion=64,
+        backbone="san-mini",
+        hidden=32,
+        sampler_hidden=16,
+        hallucinator_hidden=16,
+        width=0.0625,
     ),
 }
