@@ -15,11 +15,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError, in_words
+from bench.systems.libraries.find import LIBRARIES, in_library, library_system
 
 if TYPE_CHECKING:
     from torch import nn
 
 ENTRY_POINTS = "foveabench.systems"
+_ID = rf"[\w.-]+(/[\w.-]+)?|({'|'.join(LIBRARIES)}):[\w.-]+"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class System:
     """A model with the way it is run.
 
     Attributes:
-        id: "<workload>/<name>", or a backbone's name.
+        id: "<workload>/<name>", a backbone's name, or "<library>:<name>" of a model of a library's.
         build: makes the module, with random weights.
         inputs: shape of each input of one call, without the batch dimension. A single input is passed by position,
             several by these names.
@@ -56,7 +58,7 @@ class System:
     weights: Path | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.id):
+        if not re.fullmatch(_ID, self.id):
             raise ValueError(f"system id {self.id!r}: use <workload>/<name>, of letters, digits and . _ -")
         if not isinstance(self.inputs, Mapping) or not self.inputs or not all(map(_is_shape, self.inputs.values())):
             raise ValueError(
@@ -182,13 +184,16 @@ class Registry:
         return id in self._systems
 
     def find(self, id: str) -> System:
-        """The system of that id.
+        """The system of that id, or the model of a library by "timm:resnet50", say (see `library_system`).
 
         Raises:
             UsageError: there is none; the message names similar ones.
+            RunError: the library cannot be imported.
         """
         if id in self._systems:
             return self._systems[id]
+        if in_library(id):
+            return library_system(id)
         near = get_close_matches(id.lower(), self._systems, n=3, cutoff=0.5)
         hint = f": did you mean {', '.join(near)}?" if near else ": see `foveabench list`"
         raise UsageError(f"no system or backbone {id!r}{hint}")
