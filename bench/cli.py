@@ -14,6 +14,7 @@ import typer
 from bench import data_command, train_command
 from bench.errors import RunError, UsageError
 from bench.evaluating import command as evaluate_command
+from bench.placing import command as placing_command
 
 if TYPE_CHECKING:
     from bench.systems.registry import Registry
@@ -362,15 +363,21 @@ def tables(
     numbers: Annotated[Optional[list[int]], typer.Argument(help="Which, 1 to 5; all if none is named.")] = None,  # noqa: UP045
     out: Out = Path("results"),
     machine: Machine = None,
+    adapter: Adapter = None,
     json: Json = False,
 ) -> None:
     """Rebuild Tables I to V: published, counted, measured and the difference, as CSV, Markdown and LaTeX.
 
-    Example: foveabench tables 1 2 --out results
+    Examples: foveabench tables 1 2 --out results · foveabench tables 4 --adapter my_net.py:my_net
     """
-    from bench.reproduce import ALL_TABLES, evaluations_of, make_tables, records_of
+    from bench.reproduce import ALL_TABLES, counts_of, evaluations_of, make_tables, records_of
 
-    _show_files(make_tables(out, numbers or ALL_TABLES, records_of(out, machine), evaluations_of(out)), json)
+    counts = None
+    if adapter:
+        found = systems(adapter)
+        known = [system for system in found if system.workload and system not in found.adapted]
+        counts = counts_of(out, known, found.adapted)
+    _show_files(make_tables(out, numbers or ALL_TABLES, records_of(out, machine), evaluations_of(out), counts), json)
 
 
 @app.command()
@@ -432,6 +439,7 @@ def reproduce(out: Out = Path("results"), machine: Machine = None, adapter: Adap
 app.command("data")(data_command.command)
 app.command("train")(train_command.command)
 app.command("evaluate")(evaluate_command.command)
+app.command("compare-backbones")(placing_command.command)
 
 
 def _show_files(paths: list[Path], json: bool) -> None:

@@ -36,14 +36,14 @@ class System:
         frames: how many frames of a video one call stands for.
         title: what people call it.
         backbone: of which network it is made.
-        published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), "source".
+        published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), and the "source" of them.
         crops: k of an `AdaptiveSystem`, else None.
         max_skip: M of an `AdaptiveSystem` with a temporal sampler, else None.
         weights: trained ones that come with it, a folder of parts or a checkpoint; None if its weights are random
             unless somebody gives some.
 
     Raises:
-        ValueError: an id, inputs or frames that are not as above.
+        ValueError: an id, inputs, frames or published values that are not as above.
     """
 
     id: str
@@ -67,6 +67,11 @@ class System:
             )
         if not isinstance(self.frames, int) or self.frames < 1:
             raise ValueError(f"system {self.id}: frames {self.frames!r}: one call stands for at least 1 frame")
+        top1 = self.published.get("top1", 0)
+        if not isinstance(top1, (int, float)) or not 0 <= top1 <= 100:
+            raise ValueError(f"system {self.id}: published top1 {top1!r}: it is a number of per cent, from 0 to 100")
+        if self.published and not self.published.get("source"):
+            raise ValueError(f'system {self.id}: published {dict(self.published)!r}: say where, under "source"')
 
     @property
     def workload(self) -> str:
@@ -142,7 +147,7 @@ def system(
         weights: trained ones that come with it, a folder of parts or a checkpoint of the whole model.
 
     Raises:
-        ValueError: an id, inputs or frames that are not as above.
+        ValueError: an id, inputs, frames or published values that are not as above.
     """
 
     def make(build: Callable[[], nn.Module]) -> System:
@@ -159,11 +164,13 @@ class Registry:
 
     Attributes:
         problems: what went wrong with entry points, a sentence each.
+        adapted: the systems of adapters.
     """
 
     def __init__(self, systems: Iterable[System] = ()) -> None:
         self._systems: dict[str, System] = {}
         self.problems: list[str] = []
+        self.adapted: list[System] = []
         for each in systems:
             self.add(each)
 
@@ -204,7 +211,9 @@ class Registry:
         Raises:
             UsageError: it cannot be loaded, is not a system, or its id is taken.
         """
-        self.add(_checked(load_object(where), where))
+        adapted = _checked(load_object(where), where)
+        self.add(adapted)
+        self.adapted.append(adapted)
 
     def add_entry_points(self) -> None:
         """Add what installed packages offer under the entry point group `foveabench.systems`.
