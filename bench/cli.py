@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 from enum import Enum
@@ -14,6 +13,7 @@ import typer
 from bench import data_command, train_command
 from bench.errors import RunError, UsageError
 from bench.evaluating import command as evaluate_command
+from bench.options import writable
 from bench.placing import command as placing_command
 
 if TYPE_CHECKING:
@@ -72,14 +72,6 @@ class FixedPolicy(str, Enum):
     always_full = "always-full"
 
 
-def _writable(folder: Path) -> Path:
-    """Refuse a folder that cannot be written to, before the work is done."""
-    existing = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise RunError(f"cannot write to {folder}: {existing} is not a folder that can be written to")
-    return folder
-
-
 def _picture(path: Path | None) -> Path | None:
     """Refuse a picture that cannot be written, before the work is done."""
     if path is not None:
@@ -87,7 +79,7 @@ def _picture(path: Path | None) -> Path | None:
             raise UsageError(f"--figure {path}: the name must end in {', '.join(PICTURES)}")
         if path.is_dir():
             raise RunError(f"cannot write {path}: it is a folder")
-        _writable(path.parent)
+        writable(path.parent)
     return path
 
 
@@ -106,7 +98,7 @@ Weights = Annotated[
         help="Folder of trained parts, or checkpoint of the whole; else those that come with a system, or random ones."
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", callback=_writable, help="Folder for the results.")]
+Out = Annotated[Path, typer.Option("--out", callback=writable, help="Folder for the results.")]
 
 
 def systems(adapters: list[str] | None) -> Registry:
@@ -247,7 +239,7 @@ def measure(
     time_limit: Annotated[float, typer.Option(help="Seconds after which a case is given up.")] = 300.0,
     fps: Annotated[float, typer.Option(help="Frames per second of always-on video, for its Wh per hour.")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out what has been measured well before.")] = False,
-    out: Annotated[Path, typer.Option("--out", callback=_writable, help="Records go to OUT/records/<machine>.")] = Path(
+    out: Annotated[Path, typer.Option("--out", callback=writable, help="Records go to OUT/records/<machine>.")] = Path(
         "results"
     ),
     adapter: Adapter = None,

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from bench.errors import RunError
 from bench.placing.rows import COSTS, comparable
 from bench.reporting.style import ONE_COLUMN, print_style, save_figure
 
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 def draw(frame: pd.DataFrame, title: str, name: str, out: Path) -> list[Path]:
     """Write the figure as PNG and SVG, and the whole table as CSV.
 
-    A panel for each cost that is known of a system with an accuracy. A new system without an accuracy is a line at its
-    cost.
+    A panel for each cost that is known of a system with an accuracy, of which there must be one. A new system without
+    an accuracy is a line at its cost.
 
     Args:
         frame: of `side_by_side`.
@@ -30,11 +29,9 @@ def draw(frame: pd.DataFrame, title: str, name: str, out: Path) -> list[Path]:
         out: their folder.
 
     Raises:
-        RunError: no system has an accuracy, or the folder cannot be written to.
+        RunError: the folder cannot be written to.
     """
     panels = [(cost, group) for cost in COSTS for group in comparable(frame, cost) if group["top1"].notna().any()]
-    if not panels:
-        raise RunError(f"{name}: no system has a top-1 accuracy, so there is nothing to draw costs against")
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     with print_style() as colours:

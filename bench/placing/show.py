@@ -1,15 +1,22 @@
-"""A comparison as people read it: on the terminal, and in LaTeX."""
+"""A comparison on the terminal, in LaTeX and in JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bench.display import note, print_table, say
 from bench.placing.front import Rank, Standing
-from bench.placing.rows import COSTS, Placement
+from bench.placing.rows import COSTS
 from bench.reporting.layout import latex_float, significant, with_bounds
+
+if TYPE_CHECKING:
+    from bench.placing.compared import Compared
 
 SHORT = {"gflops": "GFLOPs", "ms_per_frame": "ms", "joules_per_frame": "J", "peak_mb": "MB"}
 """Of `COSTS`, where there is little room."""
@@ -18,19 +25,36 @@ MENTIONED = 5
 """How many rivals are named on the terminal; JSON and CSV have all."""
 
 
-def show(frame: pd.DataFrame, placements: Sequence[Placement], notes: Sequence[str]) -> None:
-    """The table, where each new system stands, and what is to be known of it all."""
-    texts = _texts(frame, bounds=False)
+def show(compared: Compared, files: Sequence[Path]) -> None:
+    """The table, where each new system stands, what is to be known of it all, and the files."""
+    texts = _texts(compared.frame, bounds=False)
     print_table([" ".join(heading).strip() for heading in texts.columns.to_flat_index()], texts.to_numpy().tolist())
-    for placement in placements:
+    for placement in compared.placements:
         say("")
         say("[bold]{system}[/bold]", system=placement.system)
         if placement.trade_off:
             say("  {what}: {rank}", what="GFLOPs per point of top-1", rank=_rank(placement.trade_off))
         for cost, standing in placement.standings.items():
             say("  {what}: {rank}{place}", what=COSTS[cost], rank=_rank(standing.rank), place=_place(standing))
-    for text in [*notes, *(text for placement in placements for text in placement.missing)]:
+    for text in [*compared.notes, *(text for placement in compared.placements for text in placement.missing)]:
         note(f"note: {text}")
+    for path in files:
+        print(path)
+
+
+def to_json(compared: Compared, files: Sequence[Path]) -> dict[str, Any]:
+    """Plain data, as `foveabench compare-backbones --json` prints it; what is missing is null."""
+    rows: list[dict[str, Any]] = json.loads(compared.frame.to_json(orient="records", double_precision=15))
+    for row in rows:
+        row |= {name: value.split(";") if value else [] for name, value in row.items() if name.startswith("dominated")}
+    return {
+        "workload": compared.workload,
+        "setup": compared.setup or None,
+        "systems": rows,
+        "placements": [asdict(placement) for placement in compared.placements],
+        "notes": compared.notes,
+        "files": [str(path) for path in files],
+    }
 
 
 def to_latex(frame: pd.DataFrame, title: str, label: str, notes: Sequence[str]) -> str:
