@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from adaptive_models import fused
 from adaptive_models.attention import cumulative_attention, pairwise_attention, patchwise_attention
+from adaptive_models.backbone import AttentionBackbone
 
 BLOCKS = {"san10": (2, 1, 2, 4, 1), "san15": (3, 2, 3, 5, 2), "san19": (3, 3, 4, 6, 3), "san-mini": (0, 0, 1, 1, 1)}
 KINDS = ("pairwise", "patchwise")
+NAMES = (*BLOCKS, *(f"{name}-patchwise" for name in BLOCKS))
+"""Pairwise but for the latter."""
 WIDTHS = (64, 256, 512, 1024, 2048)
 NARROW = {"san-mini": (16, 32, 128, 128, 64)}
 """Widths of backbones that are not of `WIDTHS`: a network for the small data set `mini`, which trains on a CPU."""
@@ -78,7 +81,7 @@ class Bottleneck(nn.Module):
         return self.conv(self.relu(self.bn2(values))) + x, weights
 
 
-class SAN(nn.Module):
+class SAN(AttentionBackbone):
     """A self-attention network without classifier: an image (N, channels, H, W) -> features (N, widths[-1]).
 
     Args:
@@ -262,21 +265,9 @@ def normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tenso
     return made.unflatten(0, (len(x), *x.shape[2:])).movedim(-1, 1)
 
 
-def build_backbone(name: str, channels: int = 3, split: str | None = None) -> SAN:
-    """Build a backbone by name: san10, san15, san19 or san-mini, pairwise unless the name ends in "-patchwise".
-
-    Args:
-        name: e.g. "san19" or "san10-patchwise".
-        channels: 3 for RGB, 1 for a spectrogram.
-        split: the block after which `prescan` stops; the backbone's own if not given.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+def build_san(name: str, channels: int = 3, split: str | None = None) -> SAN:
+    """Build a SAN by name, one of `NAMES`; see `build_backbone`."""
     base = name.removesuffix("-patchwise")
-    if base not in BLOCKS:
-        known = [*BLOCKS, *(f"{base}-patchwise" for base in BLOCKS)]
-        raise ValueError(f"unknown backbone {name!r}: use one of {', '.join(known)}")
     kind = "pairwise" if base == name else "patchwise"
     if split is None:
         split = SPLITS.get(base, SPLIT)

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_models.backbone import AttentionBackbone
+from adaptive_models.backbones import build_backbone
 from adaptive_models.classifier import ThreeHeads
 from adaptive_models.data.clips import Clip
 from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.policies import AlwaysFull, Policy
-from adaptive_models.san import SAN, build_backbone
 from adaptive_models.spatial_sampler import (
     crop_boxes,
     crops_in_order,
@@ -108,7 +109,7 @@ class AdaptiveSystem(nn.Module):
         classes: number of classes in each group, e.g. (125, 352) for verbs and nouns.
         audio: whether there are spectrograms.
         head_layers: layers of the GRU heads: 2 for `epic`, 1 for `ucf101`.
-        make_backbone: makes a network for a number of input channels, 3 or 1.
+        make_backbone: makes a network for a number of input channels, 3 or 1; see `AttentionBackbone`.
         hidden: width of the heads' GRUs.
         sampler_hidden: width of the temporal sampler's GRU; that of the heads if not given.
         hallucinator_hidden: channels of the memory of the hallucinator, 32 in the paper.
@@ -124,7 +125,7 @@ class AdaptiveSystem(nn.Module):
         classes: tuple[int, ...],
         audio: bool,
         head_layers: int,
-        make_backbone: Callable[[int], SAN] = SAN19,
+        make_backbone: Callable[[int], AttentionBackbone] = SAN19,
         hidden: int = 1024,
         sampler_hidden: int | None = None,
         hallucinator_hidden: int = 32,
@@ -151,8 +152,8 @@ class AdaptiveSystem(nn.Module):
         """Look at frames (N, 3, 224, 224) at low resolution, through the first half of the network.
 
         Returns:
-            The state from which the second half goes on, and the attention (N, 32, 7, 7); without a sampler to use
-            it, there is no attention, and the state is the low-resolution image.
+            The state from which the second half goes on, and the attention (N, C, h, w), of SAN19 (N, 32, 7, 7);
+            without a sampler to use it, there is no attention, and the state is the low-resolution image.
 
         Raises:
             ValueError: images of another shape.
@@ -167,7 +168,7 @@ class AdaptiveSystem(nn.Module):
         return self.low_rgb.prescan(low)
 
     def decide(self, attention: Tensor, hallucination: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Compare attention and hallucination, both (N, 32, 7, 7), and score the choices.
+        """Compare attention and hallucination, both (N, C, h, w), and score the choices.
 
         Returns:
             Logits (N, M + 1), the sampler's memory, and the SSIM (N,).
@@ -180,7 +181,7 @@ class AdaptiveSystem(nn.Module):
     def hallucinate(
         self, attention: Tensor, memory: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Predict the attention of the next frame from this one's (N, 32, 7, 7), and remember."""
+        """Predict the attention of the next frame from this one's (N, C, h, w), and remember."""
         assert self.hallucinator is not None
         return self.hallucinator(attention, memory)
 
@@ -408,5 +409,5 @@ class _Run:
                 result.logits = tuple(group[position] for group in logits)
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
-        parameter = self.system.low_rgb.conv_in.weight
+        parameter = next(self.system.parameters())
         return torch.stack(tensors).to(parameter.device, parameter.dtype)

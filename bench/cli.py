@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 from enum import Enum
@@ -14,6 +13,8 @@ import typer
 from bench import data_command, train_command
 from bench.errors import RunError, UsageError
 from bench.evaluating import command as evaluate_command
+from bench.options import writable
+from bench.placing import command as placing_command
 
 if TYPE_CHECKING:
     from bench.systems.registry import Registry
@@ -71,14 +72,6 @@ class FixedPolicy(str, Enum):
     always_full = "always-full"
 
 
-def _writable(folder: Path) -> Path:
-    """Refuse a folder that cannot be written to, before the work is done."""
-    existing = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.exists(each))
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise RunError(f"cannot write to {folder}: {existing} is not a folder that can be written to")
-    return folder
-
-
 def _picture(path: Path | None) -> Path | None:
     """Refuse a picture that cannot be written, before the work is done."""
     if path is not None:
@@ -86,7 +79,7 @@ def _picture(path: Path | None) -> Path | None:
             raise UsageError(f"--figure {path}: the name must end in {', '.join(PICTURES)}")
         if path.is_dir():
             raise RunError(f"cannot write {path}: it is a folder")
-        _writable(path.parent)
+        writable(path.parent)
     return path
 
 
@@ -105,7 +98,7 @@ Weights = Annotated[
         help="Folder of trained parts, or checkpoint of the whole; else those that come with a system, or random ones."
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", callback=_writable, help="Folder for the results.")]
+Out = Annotated[Path, typer.Option("--out", callback=writable, help="Folder for the results.")]
 
 
 def systems(adapters: list[str] | None) -> Registry:
@@ -246,7 +239,7 @@ def measure(
     time_limit: Annotated[float, typer.Option(help="Seconds after which a case is given up.")] = 300.0,
     fps: Annotated[float, typer.Option(help="Frames per second of always-on video, for its Wh per hour.")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out what has been measured well before.")] = False,
-    out: Annotated[Path, typer.Option("--out", callback=_writable, help="Records go to OUT/records/<machine>.")] = Path(
+    out: Annotated[Path, typer.Option("--out", callback=writable, help="Records go to OUT/records/<machine>.")] = Path(
         "results"
     ),
     adapter: Adapter = None,
@@ -362,15 +355,21 @@ def tables(
     numbers: Annotated[Optional[list[int]], typer.Argument(help="Which, 1 to 5; all if none is named.")] = None,  # noqa: UP045
     out: Out = Path("results"),
     machine: Machine = None,
+    adapter: Adapter = None,
     json: Json = False,
 ) -> None:
     """Rebuild Tables I to V: published, counted, measured and the difference, as CSV, Markdown and LaTeX.
 
-    Example: foveabench tables 1 2 --out results
+    Examples: foveabench tables 1 2 --out results · foveabench tables 4 --adapter my_net.py:my_net
     """
-    from bench.reproduce import ALL_TABLES, evaluations_of, make_tables, records_of
+    from bench.reproduce import ALL_TABLES, counts_of, evaluations_of, make_tables, records_of
 
-    _show_files(make_tables(out, numbers or ALL_TABLES, records_of(out, machine), evaluations_of(out)), json)
+    counts = None
+    if adapter:
+        found = systems(adapter)
+        known = [system for system in found if system.workload and system not in found.adapted]
+        counts = counts_of(out, known, found.adapted)
+    _show_files(make_tables(out, numbers or ALL_TABLES, records_of(out, machine), evaluations_of(out), counts), json)
 
 
 @app.command()
@@ -432,6 +431,7 @@ def reproduce(out: Out = Path("results"), machine: Machine = None, adapter: Adap
 app.command("data")(data_command.command)
 app.command("train")(train_command.command)
 app.command("evaluate")(evaluate_command.command)
+app.command("compare-backbones")(placing_command.command)
 
 
 def _show_files(paths: list[Path], json: bool) -> None:

@@ -149,6 +149,21 @@ def _counts_of(out: Path) -> list[Count]:
     return read_counts(out / COUNTS) if (out / COUNTS).exists() else make_counts(out, registry())
 
 
+def counts_of(out: Path, known: Iterable[System], new: Iterable[System]) -> list[Count]:
+    """Counts of known systems, those of the folder where it has them, and of new ones, which are always made.
+
+    Raises:
+        UsageError, RunError: a system that cannot be counted.
+    """
+    kept = {count.system: count for count in (read_counts(out / COUNTS) if (out / COUNTS).exists() else [])}
+    fresh = {system.id: system for system in new}
+    missing = {system.id: system for system in known if system.id not in kept} | fresh
+    with progress(len(missing)) as advance:
+        made = {each.system: each for each in count_all(missing.values(), lambda name: advance(f"counting {name}"))}
+    counts = kept | made
+    return [counts[id] for id in dict.fromkeys([*(system.id for system in known), *fresh])]
+
+
 def make_figures(
     out: Path, names: Sequence[str], records: Sequence[Record] = (), counts: Sequence[Count] | None = None
 ) -> list[Path]:

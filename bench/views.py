@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bench.display import console, giga, note, print_table, say
 from bench.published.tables import published_row
+from bench.systems.libraries.find import LIBRARIES
 
 if TYPE_CHECKING:
     from bench.compare.result import Comparison
@@ -53,6 +54,10 @@ def show_systems(systems: Sequence[System]) -> None:
         )
     print_table(
         ["system", "title", "backbone", "inputs", "adaptive", "GFLOPs/frame (published)", "top-1 % (published)"], rows
+    )
+    say(
+        "and models of these libraries, where they are installed: {names}",
+        names=", ".join(f"{x}:NAME" for x in LIBRARIES),
     )
 
 

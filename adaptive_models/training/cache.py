@@ -234,7 +234,7 @@ class _Views:
 @torch.inference_mode()
 def _look(system: AdaptiveSystem, clip: ClipBatch) -> dict[str, np.ndarray]:
     """Features of all frames of the one clip of a batch."""
-    weight = system.low_rgb.conv_in.weight
+    weight = next(system.parameters())
     assert clip.rgb is not None
     images = clip.rgb[0].to(weight.device, weight.dtype)
     spectrograms = None if clip.spectrogram is None else clip.spectrogram[0].to(weight.device, weight.dtype)

@@ -59,7 +59,12 @@ def _best_pairs(clip: ClipOutcome) -> list[tuple[int, int]]:
 
 def accuracy(hit: pd.Series) -> Interval:
     """Per cent of hits, with the 95 % score interval of Wilson (1927)."""
-    found = binomtest(int(hit.sum()), len(hit))
+    return wilson(int(hit.sum()), len(hit))
+
+
+def wilson(hits: int, clips: int) -> Interval:
+    """Per cent of hits among so many clips, with the same interval."""
+    found = binomtest(hits, clips)
     ends = found.proportion_ci(0.95, method="wilson")
     return Interval(found.statistic, ends.low, ends.high).scaled(100)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -70,7 +71,7 @@ def made_here() -> dict[str, str]:
 
 def path_of(folder: Path, system: str) -> Path:
     """The file of a system."""
-    return folder / f"{system.replace('/', '-')}.json"
+    return folder / f"{re.sub('[/:]', '-', system)}.json"
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bench.errors import RunError, UsageError
+from bench.systems.libraries.find import in_library
 from bench.systems.registry import System, load_object
 
 TIME_LIMIT = 600
@@ -73,7 +74,7 @@ def main() -> None:
 def _find(places: list[str]) -> System:
     from bench.systems.builtin import registry
 
-    if ":" not in places[0]:
+    if ":" not in places[0] or in_library(places[0]):
         return registry().find(places[0])
     *others, last = places
     for place in others:

@@ -7,13 +7,13 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from bench.errors import RunError
 from bench.evaluating.summary import evaluated, learned_against_others, over_seeds
+from bench.placing.front import on_front
 from bench.records.evaluation import AT_COST_OF_LEARNED, Evaluation
 from bench.reporting.style import ONE_COLUMN, print_style, save_figure
 from bench.systems.workloads import WORKLOADS
@@ -51,19 +51,12 @@ def accuracy_against_cost(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     data.loc[several, "top1_low"] = data["top1"] - data["top1_spread"]
     data.loc[several, "top1_high"] = data["top1"] + data["top1_spread"]
     for _, part in data.groupby(["data", "split"]):
-        data.loc[part.index, "pareto"] = _on_front(part)
+        data.loc[part.index, "pareto"] = on_front(part["gflops"].to_numpy(), part["top1"].to_numpy())
     return data[[*POINT, "seeds", "gflops", "top1", "top1_low", "top1_high", "pareto"]]
 
 
 def _meaningful(evaluations: Iterable[Evaluation]) -> Iterator[Evaluation]:
     return (each for each in evaluations if each.trained and each.limit is None)
-
-
-def _on_front(data: pd.DataFrame) -> np.ndarray:
-    cost, top1 = data["gflops"].to_numpy(), data["top1"].to_numpy()
-    no_worse = (cost[:, None] <= cost) & (top1[:, None] >= top1)
-    better = (cost[:, None] < cost) | (top1[:, None] > top1)
-    return np.logical_not((no_worse & better).any(axis=0))
 
 
 def accuracy(out: Path, evaluations: Sequence[Evaluation]) -> list[Path]:

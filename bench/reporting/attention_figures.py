@@ -16,6 +16,7 @@ from torch import Tensor
 from adaptive_models.data.transforms import displayable
 from adaptive_models.san import SAN
 from adaptive_models.system import LOW_SIZE
+from bench.errors import UsageError
 from bench.reporting.panels import BELOW, TITLE, even_rows, in_short, label, square_panels
 from bench.reporting.strip import COLOURS, DIGITS, channel_mean, origin, provenance
 from bench.reporting.style import print_style, save_figure
@@ -36,6 +37,7 @@ def fig5(stream: Stream, out: Path) -> list[Path]:
     footprints lie, less what lies outside the image: those of all positions add up to the cumulative attention.
 
     Raises:
+        UsageError: the system's backbone is no SAN.
         RunError: the folder cannot be written to.
     """
     image, network = _image(stream), _network(stream)
@@ -75,6 +77,7 @@ def fig11(stream: Stream, out: Path) -> list[Path]:
     They are means over channels, drawn bilinear, of the frame in the middle of the clip.
 
     Raises:
+        UsageError: the system's backbone is no SAN.
         RunError: the folder cannot be written to.
     """
     image = _image(stream)
@@ -111,14 +114,18 @@ def _provenance(stream: Stream) -> str:
 def _image(stream: Stream) -> Tensor:
     """The frame in the middle of the clip, as the low-resolution network sees it: (1, 3, 112, 112)."""
     assert stream.clip is not None
-    weight = _network(stream).conv_in.weight
+    weight = next(_network(stream).parameters())
     image = stream.clip.image(_middle(stream))[None].to(weight.device, weight.dtype)
     return F.interpolate(image, size=(LOW_SIZE, LOW_SIZE), mode="bilinear", align_corners=False)
 
 
 def _network(stream: Stream) -> SAN:
     assert stream.model is not None
-    return stream.model.low_rgb
+    network = stream.model.low_rgb
+    if not isinstance(network, SAN):
+        kind = type(network).__name__
+        raise UsageError(f"fig5 and fig11 are of the local attention of a SAN: {stream.system} has a {kind}")
+    return network
 
 
 def _placed(weights: np.ndarray, centre: tuple[int, int]) -> np.ndarray:

@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from adaptive_models import build_backbone
-from adaptive_models.san import SAN
+from adaptive_models.san import SAN, build_san
 from adaptive_models.system import CROP_SIZE, HIGH_SIZE, LOW_SIZE
 from bench.counting.count import count_flops
 from bench.counting.profile import Profile
@@ -129,7 +128,7 @@ FIGURES: dict[str, Callable[[Path], list[Path]]] = {"fig3": fig3, "fig13": fig13
 
 def _san19() -> SAN:
     with torch.device("meta"):
-        return build_backbone("san19").eval()
+        return build_san("san19").eval()
 
 
 def _count(model: SAN, size: int) -> Profile:

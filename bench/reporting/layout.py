@@ -152,7 +152,7 @@ def to_latex(frame: pd.DataFrame, number: int) -> str:
 
 def latex_float(title: str, label: str, shown: pd.DataFrame, notes: Sequence[str]) -> str:
     """Texts under groups and words of their own as a landscape float, which needs booktabs, graphicx and rotating."""
-    return _NEEDS + _LATEX % (title, label, *_latex_body(shown, notes))
+    return _NEEDS + _LATEX % (_as_math(title.translate(_ESCAPES)), label, *_latex_body(shown, notes))
 
 
 def measured_to_latex(frame: pd.DataFrame, title: str, label: str, notes: Sequence[str]) -> str:

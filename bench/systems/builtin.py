@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 DEPTHS = ("san10", "san15", "san19")
+VITS = ("vit-tiny", "vit-small", "vit-base")
 TITLES = {"san19": "SAN19", "san-mini": "SAN-mini"}
-BACKBONES = (*DEPTHS, *(f"{depth}-patchwise" for depth in DEPTHS), "san-mini", "resnet50", "bninception")
+BACKBONES = (*DEPTHS, *(f"{depth}-patchwise" for depth in DEPTHS), "san-mini", *VITS, "resnet50", "bninception")
 CROPS = range(4)
 MAX_SKIPS = range(1, 5)
 WEIGHTS = Path(__file__).parents[2] / "adaptive_models" / "weights"

@@ -15,11 +15,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError, in_words
+from bench.systems.libraries.find import LIBRARIES, in_library, library_system
 
 if TYPE_CHECKING:
     from torch import nn
 
 ENTRY_POINTS = "foveabench.systems"
+_ID = rf"[\w.-]+(/[\w.-]+)?|({'|'.join(LIBRARIES)}):[\w.-]+"
 
 
 @dataclass(frozen=True)
@@ -27,21 +29,21 @@ class System:
     """A model with the way it is run.
 
     Attributes:
-        id: "<workload>/<name>", or a backbone's name.
+        id: "<workload>/<name>", a backbone's name, or "<library>:<name>" of a model of a library's.
         build: makes the module, with random weights.
         inputs: shape of each input of one call, without the batch dimension. A single input is passed by position,
             several by these names.
         frames: how many frames of a video one call stands for.
         title: what people call it.
         backbone: of which network it is made.
-        published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), "source".
+        published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), and the "source" of them.
         crops: k of an `AdaptiveSystem`, else None.
         max_skip: M of an `AdaptiveSystem` with a temporal sampler, else None.
         weights: trained ones that come with it, a folder of parts or a checkpoint; None if its weights are random
             unless somebody gives some.
 
     Raises:
-        ValueError: an id, inputs or frames that are not as above.
+        ValueError: an id, inputs, frames or published values that are not as above.
     """
 
     id: str
@@ -56,7 +58,7 @@ class System:
     weights: Path | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.id):
+        if not re.fullmatch(_ID, self.id):
             raise ValueError(f"system id {self.id!r}: use <workload>/<name>, of letters, digits and . _ -")
         if not isinstance(self.inputs, Mapping) or not self.inputs or not all(map(_is_shape, self.inputs.values())):
             raise ValueError(
@@ -65,6 +67,11 @@ class System:
             )
         if not isinstance(self.frames, int) or self.frames < 1:
             raise ValueError(f"system {self.id}: frames {self.frames!r}: one call stands for at least 1 frame")
+        top1 = self.published.get("top1", 0)
+        if not isinstance(top1, (int, float)) or not 0 <= top1 <= 100:
+            raise ValueError(f"system {self.id}: published top1 {top1!r}: it is a number of per cent, from 0 to 100")
+        if self.published and not self.published.get("source"):
+            raise ValueError(f'system {self.id}: published {dict(self.published)!r}: say where, under "source"')
 
     @property
     def workload(self) -> str:
@@ -140,7 +147,7 @@ def system(
         weights: trained ones that come with it, a folder of parts or a checkpoint of the whole model.
 
     Raises:
-        ValueError: an id, inputs or frames that are not as above.
+        ValueError: an id, inputs, frames or published values that are not as above.
     """
 
     def make(build: Callable[[], nn.Module]) -> System:
@@ -157,11 +164,13 @@ class Registry:
 
     Attributes:
         problems: what went wrong with entry points, a sentence each.
+        adapted: the systems of adapters.
     """
 
     def __init__(self, systems: Iterable[System] = ()) -> None:
         self._systems: dict[str, System] = {}
         self.problems: list[str] = []
+        self.adapted: list[System] = []
         for each in systems:
             self.add(each)
 
@@ -182,13 +191,16 @@ class Registry:
         return id in self._systems
 
     def find(self, id: str) -> System:
-        """The system of that id.
+        """The system of that id, or the model of a library by "timm:resnet50", say (see `library_system`).
 
         Raises:
             UsageError: there is none; the message names similar ones.
+            RunError: the library cannot be imported.
         """
         if id in self._systems:
             return self._systems[id]
+        if in_library(id):
+            return library_system(id)
         near = get_close_matches(id.lower(), self._systems, n=3, cutoff=0.5)
         hint = f": did you mean {', '.join(near)}?" if near else ": see `foveabench list`"
         raise UsageError(f"no system or backbone {id!r}{hint}")
@@ -199,7 +211,9 @@ class Registry:
         Raises:
             UsageError: it cannot be loaded, is not a system, or its id is taken.
         """
-        self.add(_checked(load_object(where), where))
+        adapted = _checked(load_object(where), where)
+        self.add(adapted)
+        self.adapted.append(adapted)
 
     def add_entry_points(self) -> None:
         """Add what installed packages offer under the entry point group `foveabench.systems`.

@@ -175,7 +175,9 @@ def test_wrong_input_is_named(method: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("name", ["san20", "SAN19", "san19-", "san19-pair", "resnet50", ""])
 def test_an_unknown_backbone_is_named_with_those_known(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"unknown backbone '{name}': use one of san10, .* san19-patchwise"):
+    with pytest.raises(
+        ValueError, match=rf"unknown backbone '{name}': use one of san10, .* san19-patchwise, .* vit-base"
+    ):
         build_backbone(name)
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptive_models.backbone import AttentionBackbone
 from adaptive_models.checkpoints import load_reference
 from adaptive_models.data.clips import TensorClip, VideoClip
 from adaptive_models.data.demo import write_demo_clip
@@ -21,6 +22,7 @@ from adaptive_models.san import SAN
 from adaptive_models.spatial_sampler import crop_boxes, follow_boxes, order_boxes_along_video, salient_boxes
 from adaptive_models.ssim import ssim
 from adaptive_models.system import AdaptiveSystem, FrameResult, mean_logits
+from adaptive_models.vit import VisionTransformer
 from bench import count_flops
 from bench.counting.counter import Counter, counting
 
@@ -61,10 +63,43 @@ def narrow(channels: int) -> SAN:
     return SAN((0, 0, 0, 1, 0), channels=channels, widths=(32, 32, 32, 64, 64))
 
 
-def make_system(crops: int, max_skip: int | None, audio: bool = True) -> AdaptiveSystem:
+def transformer(channels: int) -> VisionTransformer:
+    return VisionTransformer(32, 4, channels, depth=3, split="blocks.1")
+
+
+class Third(AttentionBackbone):
+    """Somebody else's network: it looks where a convolution of the image is large."""
+
+    features, split = 8, "conv"
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(channels, 4, 8, stride=8), nn.Conv2d(4, 8, 1)
+
+    def prescan(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.conv(x)
+        return state, state.abs() / state.abs().mean((1, 2, 3), keepdim=True)
+
+    def resume(self, state: Tensor) -> Tensor:
+        return self.last(state.relu()).mean((2, 3))
+
+    def attention_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        return 4, height // 8, width // 8
+
+
+OTHERS = [transformer, Third]
+"""Backbones beside SAN."""
+
+
+def make_system(
+    crops: int,
+    max_skip: int | None,
+    audio: bool = True,
+    make_backbone: Callable[[int], AttentionBackbone] = narrow,
+) -> AdaptiveSystem:
     """A small system in double precision, whose weights let attention and decisions vary from frame to frame."""
     torch.manual_seed(0)
-    system = AdaptiveSystem(crops, max_skip, CLASSES, audio, 2, narrow, hidden=16).double().eval()
+    system = AdaptiveSystem(crops, max_skip, CLASSES, audio, 2, make_backbone, hidden=16).double().eval()
     for parameter in system.parameters():
         if parameter.ndim in (2, 4):
             nn.init.kaiming_normal_(parameter)
@@ -115,9 +150,17 @@ def policies(max_skip: int | None) -> list[Callable[[], Policy]]:
     ]
 
 
-@pytest.mark.parametrize(("crops", "max_skip"), list(product(range(4), (None, 1, 2, 3, 4))))
-def test_batched_videos_get_what_they_get_alone(crops: int, max_skip: int | None) -> None:
-    system = make_system(crops, max_skip, audio=crops != 2)
+@pytest.mark.parametrize(
+    ("crops", "max_skip", "make_backbone"),
+    [
+        *product(range(4), (None, 1, 2, 3, 4), [narrow]),
+        *product((0, 2), (None, 3), OTHERS),
+    ],
+)
+def test_batched_videos_get_what_they_get_alone(
+    crops: int, max_skip: int | None, make_backbone: Callable[[int], AttentionBackbone]
+) -> None:
+    system = make_system(crops, max_skip, crops != 2, make_backbone)
     clips = [make_clip(seed) for seed in range(3 if crops == 3 else 2)]
     seen = set()
     for make_policy in policies(max_skip):
@@ -158,10 +201,10 @@ def test_frames_of_an_encoded_video_get_the_same_batched_and_streamed(
         assert_same(list(system.stream(clip, alone, video)), result.frames)
 
 
-@pytest.mark.parametrize("crops", [0, 3])
-def test_a_video_step_by_step(crops: int) -> None:
+@pytest.mark.parametrize(("crops", "make_backbone"), [(0, narrow), (3, narrow), *product([3], OTHERS)])
+def test_a_video_step_by_step(crops: int, make_backbone: Callable[[int], AttentionBackbone]) -> None:
     """Against a loop that follows the description: one video, known decisions, every memory written out."""
-    system, clip = make_system(crops, 3), make_clip(0, frames=7)
+    system, clip = make_system(crops, 3, make_backbone=make_backbone), make_clip(0, frames=7)
     # Full 0, pre-scan 1, skip 2, full 3, full 4, pre-scan 5, full 6.
     policy = Scripted({1: 2, 5: 1})
     results = list(system.stream(clip, policy))
@@ -422,7 +465,7 @@ class StageCosts:
             with torch.inference_mode():
                 return getattr(self.system, stage)(*args)
 
-        like = self.system.low_rgb.conv_in.weight
+        like = next(self.system.parameters())
         images = torch.empty(batch, 3, 224, 224, dtype=like.dtype, device="meta")
         spectrograms = torch.empty(batch, 1, 32, 32, dtype=like.dtype, device="meta")
         state, attention = count("scan", images)
@@ -453,20 +496,23 @@ def executed_operations(system: AdaptiveSystem, convention: str, run: Callable[[
 
 
 @pytest.mark.parametrize(
-    ("crops", "max_skip", "convention"),
+    ("crops", "max_skip", "convention", "make_backbone"),
     [
-        (0, None, "exact"),
-        (1, None, "exact"),
-        (0, 1, "exact"),
-        (0, 2, "paper"),
-        (1, 2, "exact"),
-        (2, 4, "exact"),
-        (2, 4, "paper"),
-        (3, 3, "exact"),
+        (0, None, "exact", narrow),
+        (1, None, "exact", narrow),
+        (0, 1, "exact", narrow),
+        (0, 2, "paper", narrow),
+        (1, 2, "exact", narrow),
+        (2, 4, "exact", narrow),
+        (2, 4, "paper", narrow),
+        (3, 3, "exact", narrow),
+        *product([0, 2], [3], ["exact", "paper"], OTHERS),
     ],
 )
-def test_operations_executed_are_those_of_the_decisions(crops: int, max_skip: int | None, convention: str) -> None:
-    system, clips = make_system(crops, max_skip), [make_clip(seed) for seed in range(2)]
+def test_operations_executed_are_those_of_the_decisions(
+    crops: int, max_skip: int | None, convention: str, make_backbone: Callable[[int], AttentionBackbone]
+) -> None:
+    system, clips = make_system(crops, max_skip, make_backbone=make_backbone), [make_clip(seed) for seed in range(2)]
     costs = StageCosts(copy.deepcopy(system).to("meta"), convention)
     for make_policy in policies(max_skip):
         policy = make_policy()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
 from made_up_records import MakeRecord, made_up_record
 
+from bench.records.evaluation import SCHEMA, ClipOutcome, Evaluation
 from bench.systems.builtin import registry
 from bench.systems.registry import System
 
@@ -58,3 +60,44 @@ def small_system(small_adapter: str) -> System:
 def make_record() -> MakeRecord:
     """Makes valid records of made-up measurements."""
     return made_up_record
+
+
+@pytest.fixture
+def made_up() -> Callable[..., Evaluation]:
+    """Makes an evaluation of made-up outcomes: true classes, logits of all classes by group, and decisions."""
+
+    def make(
+        labels: Sequence[tuple[int, ...]],
+        logits: Sequence[tuple[Sequence[float], ...]],
+        decisions: str | Sequence[str] = "FPSF",
+        **changes: Any,
+    ) -> Evaluation:
+        strings = [decisions] * len(labels) if isinstance(decisions, str) else decisions
+        clips = []
+        for number, (own, groups, string) in enumerate(zip(labels, logits, strings, strict=True)):
+            best = [torch.tensor(group).argsort(descending=True, stable=True)[:5].tolist() for group in groups]
+            values = tuple(tuple(group[i] for i in order) for group, order in zip(groups, best, strict=True))
+            clips.append(ClipOutcome(f"clip-{number}", own, tuple(map(tuple, best)), values, string, 0))
+        stages = {"scan": 10, "decide": 1, "hallucinate": 3, "look": 100, "classify": 6}
+        whole = {
+            "schema": SCHEMA,
+            "data": "mini",
+            "split": "val",
+            "limit": None,
+            "system": "mini/s3-t2",
+            "policy": "learned",
+            "seed": 0,
+            "trained": True,
+            "weights": "sha256:0",
+            "frames": 4,
+            "batch": 4,
+            "device": "cpu",
+            "replayed": False,
+            "versions": {},
+            "stages": {"exact": {name: 10**9 * flops for name, flops in stages.items()}, "paper": stages},
+            "frames_per_call": 1,
+            "clips": clips,
+        }
+        return Evaluation(**(whole | changes))  # type: ignore[arg-type]
+
+    return make
