@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adaptive_models.data.transforms import displayable
 from adaptive_models.san import SAN
-from adaptive_models.system import LOW_SIZE
+from adaptive_models.system import LOW_SIZE, AdaptiveSystem
 from bench.reporting.panels import BELOW, TITLE, even_rows, in_short, label, square_panels
 from bench.reporting.strip import COLOURS, DIGITS, channel_mean, origin, provenance
 from bench.reporting.style import print_style, save_figure
@@ -117,7 +117,7 @@ def _image(stream: Stream) -> Tensor:
 
 
 def _network(stream: Stream) -> SAN:
-    assert stream.model is not None
+    assert isinstance(stream.model, AdaptiveSystem)
     return stream.model.low_rgb
 
 
