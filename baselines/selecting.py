@@ -122,9 +122,9 @@ class Selecting(Stepwise):
 
     def _own_choice(self, scores: Tensor) -> Tensor:
         """Logits (N, units, 2) for keeping and not keeping each, 1 for what the scores say; of equals the first."""
-        best = scores.argsort(dim=1, descending=True, stable=True)[:, : self.kept]
-        keeps = torch.zeros_like(scores).scatter(1, best, 1.0)
-        return torch.stack([keeps, 1 - keeps], dim=-1)
+        best = [sorted(range(self.units), key=row.__getitem__, reverse=True)[: self.kept] for row in scores.tolist()]
+        logits = [[(1.0, 0.0) if unit in kept else (0.0, 1.0) for unit in range(self.units)] for kept in best]
+        return torch.tensor(logits, device=scores.device)
 
     def _results(
         self, video: int, start: int, kept: list[int], position: int, said: tuple[Tensor, ...]
