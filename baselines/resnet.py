@@ -117,5 +117,6 @@ class ResNet(nn.Module):
 
 
 ResNet18 = partial(ResNet, BasicBlock, (2, 2, 2, 2))
+ResNet34 = partial(ResNet, BasicBlock, (3, 4, 6, 3))
 ResNet50 = partial(ResNet, Bottleneck, (3, 4, 6, 3))
 ResNet152 = partial(ResNet, Bottleneck, (3, 8, 36, 3))
