@@ -102,8 +102,8 @@ class Fingerprint:
         return list(dict.fromkeys(layer.stage for layer in self.layers if layer.stage))
 
     @property
-    def per_frame(self) -> float | None:
-        """Operations per frame that a step decides about, in the `exact` convention, times these frames."""
+    def weighed(self) -> float | None:
+        """Operations of a step of an adaptive system, mostly a frame, in the `exact` convention, at its shares."""
         if self.shares is None:
             return None
         prescan = self.total(PRESCAN_STAGES).exact
@@ -194,8 +194,8 @@ def totals(old: Fingerprint, new: Fingerprint) -> list[str]:
     named = {f"stage {stage}": (old.total([stage]), new.total([stage])) for stage in _merged(old.stages, new.stages)}
     named["in all"] = old.total(), new.total()
     lines = [f"{name}: {_change(*both, percent=True)}" for name, both in named.items() if both[0] != both[1]]
-    if old.per_frame is not None and new.per_frame is not None and old.per_frame != new.per_frame:
-        lines.append(f"per frame of video: {_number(old.per_frame, new.per_frame, True)} operations (exact)")
+    if old.weighed is not None and new.weighed is not None and old.weighed != new.weighed:
+        lines.append(f"at the operating point: {_number(old.weighed, new.weighed, True)} operations (exact)")
     return lines
 
 

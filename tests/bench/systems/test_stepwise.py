@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from adaptive_models.data.clips import TensorClip
 from adaptive_models.policies import AlwaysFull, GivenNumber, Learned
 from baselines.dsn import DSN
 from bench.errors import RunError, UsageError
+from bench.evaluating.metrics import executed_flops
 from bench.evaluating.ways import AsDecided
 from bench.guards.exact import fingerprint
 from bench.measuring.clock import Clock
@@ -184,3 +186,5 @@ def test_predictions_say_what_was_executed(small: System, footage: Footage) -> N
         assert prediction.decisions.count("F") == prediction.decisions.count("P") == 16
         assert prediction.flops == 2 * (costs["scan"] + costs["decide"]) + costs["look"]
         assert [logits.shape for logits in prediction.logits] == [(5,)]
+        evaluation = SimpleNamespace(stages={"exact": costs}, frames_per_call=16)
+        assert executed_flops(evaluation, prediction) == prediction.flops  # type: ignore[arg-type]
