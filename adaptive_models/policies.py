@@ -2,6 +2,7 @@
 
 A policy is asked at every frame that is looked at, except the first of a video, which is always full. It answers with
 m in 0..M (paper, section III.D): 0 processes the frame fully; m > 0 leaves it pre-scanned and skips the next m - 1.
+Systems that look at all frames before they choose some ask about each of them, 0 or 1, as if M were 1.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Policy(Protocol):
 
         Args:
             videos: numbers of the videos that are asked about; in a single run, their positions.
-            t: index of the frame.
+            t: index of the frame, or of the clip of frames, where a system chooses among clips.
             logits: (len(videos), M + 1), what the temporal sampler says.
 
         Returns:
@@ -141,6 +142,33 @@ class GivenShares:
     def _count(sequence: list[int]) -> np.ndarray:
         choices = np.array(sequence)
         return np.array([(choices < 0).sum(), (choices > 0).sum(), (choices == 0).sum()])
+
+
+class GivenNumber:
+    """Of every so many choices of a video, as many full ones as given, each set of them as likely as another.
+
+    Args:
+        kept: full ones.
+        of: choices among which they are.
+        seed: of the draws, which depend on the seed, the video and the place in it alone.
+
+    Raises:
+        ValueError: a number kept that is none of 1..`of`.
+    """
+
+    def __init__(self, kept: int, of: int, seed: int = 0) -> None:
+        if not 1 <= kept <= of:
+            raise ValueError(f"{kept} of {of} cannot be kept")
+        self.kept, self.of, self.seed = kept, of, seed
+
+    def choose(self, videos: Sequence[int], t: int, logits: Tensor) -> list[int]:
+        """0 where the draw keeps number t of the video, else 1; the logits play no part."""
+        group, place = divmod(t, self.of)
+        return [int(place not in self._draw(video, group)) for video in videos]
+
+    def _draw(self, video: int, group: int) -> list[int]:
+        generator = np.random.default_rng((self.seed, video, group))
+        return generator.choice(self.of, self.kept, replace=False).tolist()
 
 
 def _solve(shares: Shares, max_skip: int, frames: int) -> np.ndarray:

@@ -6,14 +6,14 @@ after the first half of the network runs. Videos run one by one (`stream`) or ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptive_models.backbone import AttentionBackbone
 from adaptive_models.backbones import build_backbone
@@ -29,6 +29,7 @@ from adaptive_models.spatial_sampler import (
     salient_boxes,
 )
 from adaptive_models.ssim import ssim
+from adaptive_models.stepwise import Stepwise, ask
 from adaptive_models.temporal_sampler import TemporalSampler
 
 HIGH_SIZE, LOW_SIZE, CROP_SIZE, SPECTROGRAM_SIZE = 224, 112, 64, 256
@@ -71,6 +72,7 @@ class FrameResult:
         boxes: (k, 4) of the crops, if full.
         features: of this frame alone, if full.
         logits: for each group of classes, if full.
+        ran: the stages that were executed for it, alone or with others of its step.
     """
 
     video: int
@@ -82,6 +84,7 @@ class FrameResult:
     boxes: Tensor | None = None
     features: Features | None = None
     logits: tuple[Tensor, ...] | None = None
+    ran: tuple[str, ...] = ()
 
 
 @dataclass
@@ -97,7 +100,7 @@ class ClipResult:
         return [frame.decision for frame in self.frames]
 
 
-class AdaptiveSystem(nn.Module):
+class AdaptiveSystem(Stepwise):
     """S_k, or (S_k, T_M) with a temporal sampler.
 
     The low-resolution frame, the crops and the spectrogram have networks of their own, as they are trained for their
@@ -117,6 +120,8 @@ class AdaptiveSystem(nn.Module):
     Raises:
         ValueError: a negative k, or an M below 1.
     """
+
+    stages = ("scan", "decide", "hallucinate", "look", "classify")
 
     def __init__(
         self,
@@ -212,6 +217,17 @@ class AdaptiveSystem(nn.Module):
     def classify(self, features: Features, memory: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:
         """Logits (N, classes) of each group, averaged over the heads, and the heads' memory."""
         return self.classifier(features.image, features.audio, features.crops, memory)
+
+    def trace(self, call: Callable[..., Any], inputs: Mapping[str, Tensor]) -> None:
+        """Go once through all stages of a full frame (see `Stepwise`); inputs "rgb", or "spectrogram" too."""
+        images = inputs["rgb"]
+        state, attention = call("scan", images)
+        if self.temporal_sampler is not None:
+            hallucination, memory = self.hallucinate(attention, None)
+            call("decide", attention, hallucination, None)
+            call("hallucinate", attention, memory)
+        features, _ = call("look", state, attention, images, inputs.get("spectrogram"), None)
+        call("classify", features, None)
 
     # --- videos ---
 
@@ -345,6 +361,7 @@ class _Run:
                 self._hallucinate(attention, videos)
         for result, choice in zip(results, choices, strict=True):
             result.decision = "prescan" if choice else "full"
+            result.ran = self._ran(result)
         full = [i for i, choice in enumerate(choices) if choice == 0]
         if full:
             chosen = torch.tensor(full, device=images.device)
@@ -358,6 +375,17 @@ class _Run:
             )
         return choices
 
+    def _ran(self, result: FrameResult) -> tuple[str, ...]:
+        """The stages that run for a frame that is looked at; the temporal sampler is not asked at the first."""
+        ran = {
+            "scan": True,
+            "decide": result.similarity is not None,
+            "hallucinate": self.system.hallucinator is not None,
+            "look": result.decision == "full",
+            "classify": result.decision == "full",
+        }
+        return tuple(stage for stage, runs in ran.items() if runs)
+
     def _decide(self, t: int, attention: Tensor, videos: Tensor, results: list[FrameResult]) -> list[int]:
         hallucination = self.hallucination.recall(videos)
         assert hallucination is not None
@@ -365,15 +393,7 @@ class _Run:
         self.sampler.keep(videos, memory)
         for result, own, value in zip(results, hallucination, similarity.tolist(), strict=True):
             result.hallucination, result.similarity = own, value
-        choices: Any = self.policy.choose([result.video for result in results], t, logits)
-        chosen = list(choices) if isinstance(choices, Iterable) else []
-        options = range(logits.shape[1])
-        if len(chosen) != len(results) or not all(choice in options for choice in chosen):
-            raise ValueError(
-                f"policy {type(self.policy).__name__} chose {choices} at frame {t} for {len(results)} videos:"
-                f" it must choose from 0 to {options[-1]} for each"
-            )
-        return [int(choice) for choice in chosen]
+        return ask(self.policy, [result.video for result in results], t, logits)
 
     def _hallucinate(self, attention: Tensor, videos: Tensor) -> None:
         hidden, cell = self.hidden.recall(videos), self.cell.recall(videos)

@@ -44,9 +44,11 @@ class Res3D18(nn.Module):
     Args:
         classes: number of classes of each label: 101 actions for UCF-101.
         width: factor on the channels of all layers.
+        projected_res2: False for the 3D ResNet-18 of torchvision and others, which projects where shapes change alone;
+            it has 20.35 GMACs.
     """
 
-    def __init__(self, classes: Sequence[int] = (101,), width: float = 1.0) -> None:
+    def __init__(self, classes: Sequence[int] = (101,), width: float = 1.0, projected_res2: bool = True) -> None:
         super().__init__()
         in_channels = round(64 * width)
         self.stem = nn.Sequential(
@@ -57,7 +59,7 @@ class Res3D18(nn.Module):
         self.stages = nn.Sequential()
         for channels, stride in STAGES:
             channels = round(channels * width)
-            first = BasicBlock3d(in_channels, channels, stride, projected=True)
+            first = BasicBlock3d(in_channels, channels, stride, projected=projected_res2 or stride > 1)
             self.stages.append(nn.Sequential(first, BasicBlock3d(channels, channels, 1, projected=False)))
             in_channels = channels
         self.avgpool = nn.AdaptiveAvgPool3d(1)

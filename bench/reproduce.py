@@ -38,11 +38,14 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
         UsageError: no measurements of that machine.
         RunError: the folder cannot be written to, or a system cannot be counted.
     """
+    from bench.reporting.others_table import write_others  # counts, with torch
+
     records = records_of(out, machine)
     evaluations = evaluations_of(out)
     counts = make_counts(out, systems)
     files = [out / COUNTS, *make_figures(out, [], records, counts)]
     files += make_tables(out, ALL_TABLES, records, evaluations, counts)
+    files += write_others(out)
     files += [*make_evaluated(out, counts, evaluations, records), *write_audit(out), *write_pages(out)]
     write_text(out / "README.md", _index(out, files))
     return [*files, out / "README.md"]
@@ -233,6 +236,7 @@ def _index(out: Path, files: Sequence[Path]) -> str:
         "table3": "Table III, accuracy and speed-up, derived from Table II",
         "table4": "Table IV, UCF-101: baselines and spatial samplers; *published* and *counted*",
         "table5": "Table V, UCF-101: spatial and temporal samplers; *published* and *counted*",
+        "others": "newer adaptive systems, AR-Net, AdaFocus, FrameExit; *published*, and bounds of what is *counted*",
         "audit": "published values that contradict each other",
         "speedup": "operations saved against time saved, of every S_k, T_M; *counted* and *measured*",
         "latency": "latency of frames by decision, *measured*",

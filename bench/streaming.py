@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from adaptive_models.data.clips import Clip, VideoClip
 from adaptive_models.data.demo import write_demo_clip
 from adaptive_models.data.frames import FrameClip, open_any_clip
 from adaptive_models.data.media import ClipError
-from adaptive_models.policies import AlwaysFull, GivenShares, Learned, Policy
-from adaptive_models.system import AdaptiveSystem, FrameResult, mean_logits
+from adaptive_models.policies import AlwaysFull, GivenNumber, GivenShares, Learned, Policy
+from adaptive_models.stepwise import Stepwise
+from adaptive_models.system import FrameResult, mean_logits
 from bench.errors import RunError, UsageError, in_words
+from bench.systems.accounting import KEPT
 from bench.systems.costs import count_system, operating_point
 from bench.systems.registry import System, load_object
 from bench.systems.weights import load_model, weights_of
@@ -30,7 +33,10 @@ POLICIES = ("published", "learned", "always-full")
 
 @dataclass(frozen=True)
 class StreamedFrame:
-    """One frame: what was decided, the operations executed for it, and the time it took, decoding apart."""
+    """One frame: what was decided, the operations executed for it, and the time it took, decoding apart.
+
+    Of a system whose step decides about several frames, they share its time, and operations of all, evenly.
+    """
 
     index: int
     source_frame: int
@@ -69,7 +75,7 @@ class Stream:
     notes: list[str]
     results: list[FrameResult] = field(default_factory=list, repr=False)
     clip: VideoClip | FrameClip | None = field(default=None, repr=False)
-    model: AdaptiveSystem | None = field(default=None, repr=False)
+    model: Stepwise | None = field(default=None, repr=False)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -135,16 +141,18 @@ def open_clip(name: str, system: System, frames: int | None = None) -> Iterator[
         frames: how many frames to sample; the workload's if not given.
 
     Raises:
-        UsageError: a system that is not adaptive, or no number of frames, or one below 1.
+        UsageError: a system that is not adaptive, or no number of frames, or one that its steps do not fill.
         RunError: a file that cannot serve as a clip.
     """
     if not system.adaptive:
-        raise UsageError(f"{system.id} is not adaptive: stream takes S_k and S_k,T_M systems, such as epic/s3-t4")
+        raise UsageError(f"{system.id} is not adaptive: stream takes systems that decide, such as epic/s3-t4")
     if frames is None and system.workload not in WORKLOADS:
         raise UsageError(f"--frames is needed: {system.id} is of none of the workloads {', '.join(WORKLOADS)}")
     count = WORKLOADS[system.workload].frames if frames is None else frames
     if count < 1:
         raise UsageError(f"--frames {count}: at least 1 frame is needed")
+    if count % system.frames:
+        raise UsageError(f"--frames {count}: {system.id} decides about {system.frames} at a time: use a multiple of it")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "demo.mp4") if name == "demo" else Path(name)
         if name == "demo":
@@ -161,7 +169,7 @@ def policy_of(system: System, policy: str) -> str:
     """The policy that a system follows if this one is asked for: it may have nothing to decide."""
     if not system.adaptive:
         return "fixed"
-    return policy if system.max_skip is not None else "always-full"
+    return policy if system.decides else "always-full"
 
 
 def make_policy(name: str, system: System, frames: int) -> tuple[Policy, str]:
@@ -176,15 +184,18 @@ def make_policy(name: str, system: System, frames: int) -> tuple[Policy, str]:
         raise UsageError(f"no policy {name!r}: use {', '.join(POLICIES)}, or module:name or path/to/file.py:name")
     elif name == "learned":
         policy = Learned()
-    elif name == "published" and system.max_skip is not None:
+    elif name == "published" and system.decides:
         shares, source = operating_point(system)
+        if system.max_skip is None:
+            kept = KEPT[system.id]
+            return GivenNumber(kept.number, kept.of), f"published ({source})"
         try:
             return GivenShares(shares, system.max_skip, frames), f"published ({source})"
         except ValueError as error:
             raise UsageError(f"policy published: {error}") from error
     else:
         policy = AlwaysFull()
-    return policy, name if system.max_skip is not None else f"{name} (no temporal sampler: every frame is full)"
+    return policy, name if system.decides else f"{name} (no temporal sampler: every frame is full)"
 
 
 def _own_policy(name: str) -> Policy:
@@ -216,7 +227,7 @@ def stream_clip(
     convention: str = "exact",
     on_frame: Callable[[StreamedFrame], None] = lambda _: None,
 ) -> Stream:
-    """Stream a clip through an adaptive system, frame by frame.
+    """Stream a clip through an adaptive system, step by step: frame by frame, or by the frames decided about at once.
 
     The operations of a frame are those of the stages that ran for it, counted beforehand. The time is that of this one
     run, without warm-up.
@@ -240,7 +251,7 @@ def stream_clip(
     where = usable_device(device)
     used = weights_of(system, weights)
     model = load_model(system, used).to(where)
-    assert isinstance(model, AdaptiveSystem)
+    assert isinstance(model, Stepwise)
     costs = stage_flops(system, convention)
     timed = TimedClip(clip)
     streamed: list[StreamedFrame] = []
@@ -250,32 +261,33 @@ def stream_clip(
         timed.seconds = 0.0
         start = time.perf_counter()
         try:
-            result = next(steps)
+            step = list(islice(steps, model.window))
         except ClipError as error:
             raise RunError(str(error)) from error
         except ValueError as error:
             raise RunError(f"{clip.path}: {error}") from error
         _synchronize(where)
         elapsed = time.perf_counter() - start
-        frame = StreamedFrame(
-            index=result.t,
-            source_frame=clip.indices[result.t],
-            decision=result.decision,
-            flops=frame_flops(costs, result),
-            seconds=max(elapsed - timed.seconds, 0.0),
-            decode_seconds=timed.seconds,
-            similarity=result.similarity,
-        )
-        streamed.append(frame)
-        results.append(result)
-        on_frame(frame)
+        for result, flops in zip(step, step_flops(costs, step), strict=True):
+            frame = StreamedFrame(
+                index=result.t,
+                source_frame=clip.indices[result.t],
+                decision=result.decision,
+                flops=flops,
+                seconds=max(elapsed - timed.seconds, 0.0) / len(step),
+                decode_seconds=timed.seconds / len(step),
+                similarity=result.similarity,
+            )
+            streamed.append(frame)
+            results.append(result)
+            on_frame(frame)
     return Stream(
         system=system.id,
         policy=policy_name,
         convention=convention,
         weights=str(used) if used else "random, from seed 0",
         frames=streamed,
-        always_full=sum(costs.values()),
+        always_full=sum(costs.values()) // model.window,
         predictions=[int(group.argmax()) for group in mean_logits(results)],
         notes=list(clip.notes),
         results=results,
@@ -285,21 +297,25 @@ def stream_clip(
 
 
 def stage_flops(system: System, convention: str) -> dict[str, int]:
-    """Operations of each stage of a full frame."""
+    """Operations of each stage of a step in which every frame is processed fully."""
     stages = count_system(system, convention, "always-full").profile.stages()
     return {stage["name"]: stage["flops"] for stage in stages}
 
 
-def frame_flops(costs: dict[str, int], result: FrameResult) -> int:
-    """Operations executed for a frame: none if it is skipped; the temporal sampler is not asked at the first."""
-    if result.decision == "skip":
-        return 0
-    ran = ["scan", "hallucinate"]
-    if result.similarity is not None:
-        ran.append("decide")
-    if result.decision == "full":
-        ran += ["look", "classify"]
-    return sum(costs.get(stage, 0) for stage in ran)
+def frame_flops(costs: Mapping[str, int], result: FrameResult) -> int:
+    """Operations executed for a frame, none if it is skipped; times the frames of a step, of which a stage's are all.
+
+    Args:
+        costs: of each stage of a step in which every frame is processed fully.
+        result: of the frame.
+    """
+    return sum(costs[stage] for stage in result.ran if stage in costs)
+
+
+def step_flops(costs: Mapping[str, int], step: Sequence[FrameResult]) -> list[int]:
+    """Operations executed for each frame of a step, rounded so that their sum is that of the step."""
+    ends = [done // len(step) for done in accumulate(frame_flops(costs, result) for result in step)]
+    return [end - start for start, end in pairwise([0, *ends])]
 
 
 def usable_device(name: str) -> torch.device:

@@ -79,9 +79,11 @@ def show_cost(cost: SystemCost, by: Grouping) -> None:
         f"{giga(profile.flops)} GFLOPs, {giga(profile.macs)} GMACs, {profile.params:,} parameters, "
         f"{profile.activations:,} activations, {profile.bytes / 1e6:,.1f} MB moved"
     )
+    frames = cost.system.frames
     if stages is not None and shares is not None:
         say(
-            f"pre-scan {giga(stages.prescan)}, rest {giga(stages.rest)}, full {giga(stages.full)} GFLOPs; "
+            f"pre-scan {giga(stages.prescan / frames)}, rest {giga(stages.rest / frames)}, "
+            f"full {giga(stages.full / frames)} GFLOPs per frame; "
             f"{shares.skip:.2f} % skipped, {shares.prescan:.2f} % pre-scanned, {shares.full:.2f} % full "
             f"({cost.shares_source}): [bold]{giga(cost.per_frame)} GFLOPs per frame[/bold]"
         )

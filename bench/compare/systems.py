@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 
-from adaptive_models.policies import AlwaysFull
 from bench.compare.result import Comparison
 from bench.measuring.clock import Clock, warm_up
 from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
@@ -66,11 +65,11 @@ class Turns:
     def __init__(self, subject: Subject, clock: Clock) -> None:
         self.subject, self._clock = subject, clock
         self._next = partial(next, subject.stream())
-        self._full = partial(next, subject.stream(AlwaysFull()))
+        self._full = partial(next, subject.stream(subject.through_all_stages))
         self.kinds: dict[str, list[float]] = {}
 
     def warm_up(self) -> float:
-        """Run a full frame; its seconds."""
+        """Run a call that goes through all stages; its seconds."""
         return self._clock.time(self._full)[0]
 
     def __call__(self) -> float:

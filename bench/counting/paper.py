@@ -55,7 +55,8 @@ BY_FAMILY: dict[str, PaperRule] = {
     "convolution": weights_and_biases,
     "batch_norm": two_per_element,
     "linear": linear,
-    **dict.fromkeys(("relu", "relu6", "leaky_relu", "elu", "prelu"), one_per_element),
+    # nn.ReLU6, which the published counter knows, arrives as hardtanh
+    **dict.fromkeys(("relu", "relu6", "hardtanh", "leaky_relu", "elu", "prelu"), one_per_element),
     **dict.fromkeys(("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool"), one_per_element),
 }
 BY_OPERATOR: dict[str, PaperRule] = {

@@ -109,7 +109,7 @@ def _with_features(tasks: Sequence[Task], root: Path, dataset: Dataset) -> list[
     done = []
     for task in tasks:
         system = task.find()
-        if system.adaptive and system.workload not in folders:
+        if system.crops is not None and system.workload not in folders:
             networks = frozen_networks(system, registry(task.adapters), task.weights).to(usable_device(task.device))
             with progress(len(dataset.clips)) as advance:
 
@@ -117,7 +117,7 @@ def _with_features(tasks: Sequence[Task], root: Path, dataset: Dataset) -> list[
                     advance("features of frozen networks")
 
                 folders[system.workload] = fill_cache(networks, dataset, task.frames, root, on_clip=on_clip, note=note)
-        done.append(replace(task, features=folders[system.workload] if system.adaptive else None))
+        done.append(replace(task, features=None if system.crops is None else folders[system.workload]))
     return done
 
 

@@ -105,8 +105,8 @@ def check(task: Task, dataset: Dataset) -> None:
         raise UsageError(f"{system.id} takes {system.shapes}: a clip gives rgb and {' and '.join(SOUNDS)}")
     if any(sound in system.inputs for sound in SOUNDS) and not dataset.audio:
         raise UsageError(f"{system.id} listens, and {dataset.name} is without sound")
-    if task.features is not None and not system.adaptive:
-        raise UsageError(f"--features: they are kept for adaptive systems, and {system.id} is none")
+    if task.features is not None and system.crops is None:
+        raise UsageError(f"--features: they are kept for S_k and S_k,T_M systems, and {system.id} is none")
     if task.policy in AT_COST_OF_LEARNED and system.max_skip is None:
         raise UsageError(f"policy {task.policy}: {system.id} has no temporal sampler at whose cost to decide")
     if task.policy not in AT_COST_OF_LEARNED and system.adaptive:

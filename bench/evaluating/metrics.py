@@ -76,8 +76,10 @@ def executed_flops(evaluation: Evaluation, clip: ClipOutcome, convention: str = 
         return ceil(len(clip.decisions) / evaluation.frames_per_call) * stages["call"]
     full = clip.decisions.count(LETTERS["full"])
     looked = full + clip.decisions.count(LETTERS["prescan"])
-    times = {"decide": looked - 1, "look": full, "classify": full}  # the temporal sampler is not asked at the first
-    return sum(times.get(stage, looked) * flops for stage, flops in stages.items())
+    frames = evaluation.frames_per_call  # of a step, over which what it costs is spread
+    unasked = 1 if frames == 1 else 0  # the temporal sampler is not asked at the first; who chooses among frames is
+    times = {"decide": looked - unasked, "look": full, "classify": full}
+    return sum(times.get(stage, looked) * flops for stage, flops in stages.items()) // frames
 
 
 def flops_per_frame(evaluation: Evaluation, convention: str = "exact") -> float:

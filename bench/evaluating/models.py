@@ -54,7 +54,7 @@ def frozen_networks(system: System, systems: Registry, weights: Path | None) -> 
     weights = weights_of(system, weights)
     if weights is None:
         raise UsageError("--features needs --weights: systems with random weights share no networks")
-    rivals = [each for each in systems if each.adaptive and each.workload == system.workload]
+    rivals = [each for each in systems if each.crops is not None and each.workload == system.workload]
     model = build_model(max(rivals, key=lambda each: each.crops or 0))
     assert isinstance(model, AdaptiveSystem)
     load_named_parts(system, model, weights, FROZEN)

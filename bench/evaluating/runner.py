@@ -14,6 +14,7 @@ from adaptive_models.data.clips import Clip
 from adaptive_models.data.datasets import Dataset, LabelledClip
 from adaptive_models.data.media import ClipError
 from adaptive_models.policies import AlwaysFull
+from adaptive_models.stepwise import Stepwise
 from adaptive_models.system import AdaptiveSystem
 from adaptive_models.training.cache import FeatureCache
 from bench.errors import RunError, UsageError
@@ -134,8 +135,10 @@ class Runner:
     def _make_way(self, system: System) -> Way:
         task, costs, learned = self._job.task, self._job.costs, self._job.learned
         model = load_model(system, task.weights, task.seed).to(usable_device(task.device))
-        if not isinstance(model, AdaptiveSystem):
+        if not isinstance(model, Stepwise):
             return InSegments(model, system, costs["call"], task.frames)
+        if not isinstance(model, AdaptiveSystem):
+            return AsDecided(model, make_policy(task.policy, system, task.frames)[0], costs)
         if self._cache is not None:
             model = Replay(model, self._cache.read([0]).boxes.shape[2])
         if learned is not None and task.policy == "uniform":

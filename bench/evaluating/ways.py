@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from adaptive_models.data.clips import Clip
 from adaptive_models.policies import Policy
+from adaptive_models.stepwise import Stepwise
 from adaptive_models.system import AdaptiveSystem
 from bench.evaluating.policies import Uniform
 from bench.records.evaluation import LETTERS
@@ -43,10 +44,10 @@ class AsDecided:
     Args:
         model: in evaluation mode.
         policy: knows clips by their positions in the data set.
-        costs: operations of each stage of a full frame.
+        costs: operations of each stage of a step in which every frame is full.
     """
 
-    def __init__(self, model: AdaptiveSystem, policy: Policy, costs: Mapping[str, int]) -> None:
+    def __init__(self, model: Stepwise, policy: Policy, costs: Mapping[str, int]) -> None:
         self._model, self._policy, self._costs = model, policy, dict(costs)
 
     def __call__(self, first: int, clips: Sequence[Clip]) -> list[Prediction]:
@@ -55,7 +56,7 @@ class AsDecided:
             Prediction(
                 result.logits,
                 "".join(LETTERS[decision] for decision in result.decisions),
-                sum(frame_flops(self._costs, frame) for frame in result.frames),
+                sum(frame_flops(self._costs, frame) for frame in result.frames) // self._model.window,
             )
             for result in self._model.run(clips, self._policy, first_video=first)
         ]

@@ -17,7 +17,9 @@ ADAPTIVE_FRAMES = 2
 
 
 def one_call(system: System) -> Callable[[], None]:
-    """A system with random weights, ready to be called on random images, on the CPU; two full frames if adaptive.
+    """A system with random weights, ready to be called on random images, on the CPU.
+
+    A call of an adaptive system is two full frames, or a step where that decides about several frames.
 
     Raises:
         RunError: its model cannot be built.
@@ -30,7 +32,7 @@ def one_call(system: System) -> Callable[[], None]:
     calls = subject.stream(AlwaysFull())
 
     def call() -> None:
-        for _ in range(ADAPTIVE_FRAMES if system.adaptive else 1):
+        for _ in range(1 if system.crops is None else ADAPTIVE_FRAMES):
             next(calls)
 
     return call

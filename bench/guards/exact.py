@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple, TypeVar
 
-from adaptive_models.policies import GivenShares
+import torch
+
+from adaptive_models.policies import GivenNumber, GivenShares
 from bench.counting.profile import Profile
 from bench.errors import UsageError
 from bench.records.counts import STRICT, Stages
+from bench.systems.accounting import KEPT
 from bench.systems.costs import PRESCAN_STAGES, count_system, operating_point
 from bench.systems.registry import System
 from bench.systems.workloads import WORKLOADS
@@ -99,8 +102,8 @@ class Fingerprint:
         return list(dict.fromkeys(layer.stage for layer in self.layers if layer.stage))
 
     @property
-    def per_frame(self) -> float | None:
-        """Operations per frame of video of an adaptive system in the `exact` convention, weighed by the shares."""
+    def weighed(self) -> float | None:
+        """Operations of a step of an adaptive system, mostly a frame, in the `exact` convention, at its shares."""
         if self.shares is None:
             return None
         prescan = self.total(PRESCAN_STAGES).exact
@@ -120,7 +123,7 @@ def fingerprint(system: System) -> Fingerprint:
         inputs=system.shapes,
         policy=policy if system.adaptive else "",
         shares=shares,
-        decisions=_decisions(system) if policy == "published" and system.max_skip else [],
+        decisions=_decisions(system) if policy == "published" and system.decides else [],
         unknown=_unknown(cost.profile),
         layers=_layers(cost.profile),
     )
@@ -141,6 +144,10 @@ def _policy(system: System) -> str:
 
 
 def _decisions(system: System) -> list[str]:
+    if kept := KEPT.get(system.id):
+        chosen = GivenNumber(kept.number, kept.of)
+        asked = [chosen.choose(range(VIDEOS), t, torch.empty(VIDEOS, 2)) for t in range(kept.of)]
+        return ["".join(map(str, choices)) for choices in zip(*asked, strict=True)]
     shares, _ = operating_point(system)
     frames = WORKLOADS.get(system.workload, WORKLOADS["epic"]).frames
     policy = GivenShares(shares, system.max_skip or 0, frames)
@@ -187,8 +194,8 @@ def totals(old: Fingerprint, new: Fingerprint) -> list[str]:
     named = {f"stage {stage}": (old.total([stage]), new.total([stage])) for stage in _merged(old.stages, new.stages)}
     named["in all"] = old.total(), new.total()
     lines = [f"{name}: {_change(*both, percent=True)}" for name, both in named.items() if both[0] != both[1]]
-    if old.per_frame is not None and new.per_frame is not None and old.per_frame != new.per_frame:
-        lines.append(f"per frame of video: {_number(old.per_frame, new.per_frame, True)} operations (exact)")
+    if old.weighed is not None and new.weighed is not None and old.weighed != new.weighed:
+        lines.append(f"at the operating point: {_number(old.weighed, new.weighed, True)} operations (exact)")
     return lines
 
 

@@ -113,7 +113,7 @@ def check_cases(cases: Iterable[Case], systems: Iterable[System]) -> None:
     by_id = {system.id: system for system in systems}
     for case in cases:
         usable_device(case.device)
-        if by_id[case.system].max_skip is not None:
+        if by_id[case.system].decides:
             make_policy(case.policy, by_id[case.system], case.frames)
 
 

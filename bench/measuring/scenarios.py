@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from adaptive_models.policies import AlwaysFull
-from adaptive_models.system import AdaptiveSystem
+from adaptive_models.stepwise import Stepwise
 from bench.measuring.calibration import Calibration
 from bench.measuring.clock import Clock, repeat_until, warm_up
 from bench.measuring.machine import Watch
@@ -18,8 +17,6 @@ from bench.measuring.metrics import DECISIONS, material
 from bench.measuring.statistics import resampled, samples_needed
 from bench.measuring.subject import Subject
 from bench.records.measurement import BatchSamples, FrameSamples, ReferenceSamples, Settings, Timing
-
-STAGES = ("scan", "decide", "hallucinate", "look", "classify")
 
 STAGE_FRAMES = 3
 """Full frames of the pass in which stages are timed, beside the first of the video, which is not decided about."""
@@ -46,7 +43,7 @@ class Scenario(Protocol):
     kinds: dict[str, list[float]]
 
     def warm_up(self) -> float:
-        """Run a step with every frame full, and return its seconds."""
+        """Run a step that goes through all stages, and return its seconds."""
         ...
 
     def step(self) -> float:
@@ -64,7 +61,7 @@ class SingleStream:
 
     def __init__(self, subject: Subject, clock: Clock) -> None:
         self._clock = clock
-        self._full = partial(next, subject.stream(AlwaysFull()))
+        self._full = partial(next, subject.stream(subject.through_all_stages))
         self._next = partial(next, subject.stream())
         self.samples = FrameSamples([], [], [], [])
         self.kinds: dict[str, list[float]] = {}
@@ -94,7 +91,7 @@ class Offline:
 
     def warm_up(self) -> float:
         """A batch of clips whose frames are all full."""
-        return self._clock.time(partial(self._subject.batch, 0, self._batch, AlwaysFull()))[0]
+        return self._clock.time(partial(self._subject.batch, 0, self._batch, self._subject.through_all_stages))[0]
 
     def step(self) -> float:
         """The next clips, as the policy decides."""
@@ -228,20 +225,25 @@ def have_converged(kinds: Mapping[str, Sequence[float]], width: float) -> bool:
 
 
 def _stage_times(subject: Subject, clock: Clock) -> dict[str, list[float]]:
-    """Seconds of each stage of full frames of an adaptive system; nothing for others, whose only stage is the call."""
-    if not isinstance(subject.model, AdaptiveSystem):
+    """Seconds of each stage of full steps of an adaptive system; nothing for others, whose only stage is the call."""
+    if not isinstance(subject.model, Stepwise):
         return {}
+    steps: dict[str, list[float]] = {stage: [] for stage in subject.model.stages}
     with timed_stages(subject.model, clock) as seconds:
-        frames = subject.stream(AlwaysFull())
+        frames = subject.stream(subject.through_all_stages)
         for _ in range(1 + STAGE_FRAMES):
             next(frames)
-    return {stage: times[-STAGE_FRAMES:] for stage, times in seconds.items() if times}
+            for stage, times in seconds.items():
+                if times:
+                    steps[stage].append(sum(times))
+                    times.clear()
+    return {stage: times[-STAGE_FRAMES:] for stage, times in steps.items() if times}
 
 
 @contextmanager
-def timed_stages(model: AdaptiveSystem, clock: Clock) -> Iterator[dict[str, list[float]]]:
+def timed_stages(model: Stepwise, clock: Clock) -> Iterator[dict[str, list[float]]]:
     """While it lasts, the stages of a system add their seconds to the lists that it yields."""
-    seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    seconds: dict[str, list[float]] = {stage: [] for stage in model.stages}
 
     def timed(stage: str) -> Callable[..., Any]:
         method = getattr(model, stage)
@@ -253,7 +255,7 @@ def timed_stages(model: AdaptiveSystem, clock: Clock) -> Iterator[dict[str, list
 
         return run
 
-    replacements = {stage: timed(stage) for stage in STAGES}
+    replacements = {stage: timed(stage) for stage in model.stages}
     vars(model).update(replacements)
     try:
         yield seconds

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -18,8 +19,9 @@ from adaptive_models.data.demo import write_demo_clip
 from adaptive_models.data.frames import FrameClip, open_any_clip
 from adaptive_models.data.images import SUFFIXES
 from adaptive_models.data.media import ClipError
-from adaptive_models.policies import Policy
-from adaptive_models.system import AdaptiveSystem
+from adaptive_models.policies import AlwaysFull, Policy
+from adaptive_models.stepwise import Stepwise
+from adaptive_models.system import FrameResult
 from bench.errors import RunError
 from bench.streaming import make_policy
 from bench.systems.inputs import SOUNDS, fits, input_of
@@ -120,7 +122,10 @@ def _decode(clip: VideoClip | FrameClip, audio: bool, log_mel: bool, footage: Fo
 
 @dataclass(frozen=True)
 class Frame:
-    """A call that was made: for which video and frame, and what was decided there."""
+    """A call that was made: for which video and frame, and what was decided there.
+
+    A step that decides about several frames is one call for all of them, and "full".
+    """
 
     video: int
     t: int
@@ -142,6 +147,7 @@ class Subject:
         model: in evaluation mode.
         notes: what was put in place of something missing.
         frames: of video that a clip stands for.
+        decided: how many frames of an adaptive system were of which decision, by its own policy.
 
     Raises:
         RunError: the model cannot be built.
@@ -153,6 +159,7 @@ class Subject:
     ) -> None:
         self.system, self.device, self.dtype = system, device, dtype
         self.notes = list(footage.notes)
+        self.decided: Counter[str] = Counter()
         self.frames = footage.clips[0].frames
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -164,6 +171,11 @@ class Subject:
                 self._calls = [self._inputs_of(clip) for clip in footage.clips]
                 self.frames = len(self._calls[0]) * system.frames
 
+    @property
+    def through_all_stages(self) -> Policy | None:
+        """A policy for `stream` and `batch` under which every call goes through all stages; None for its own."""
+        return AlwaysFull() if self.system.frames == 1 else None  # a step of several frames always keeps some
+
     def stream(self, policy: Policy | None = None) -> Iterator[Frame]:
         """Frames of one video after another, without end; each `next` runs one call.
 
@@ -171,10 +183,10 @@ class Subject:
             policy: decides instead of the system's own.
         """
         for video in count():
-            if isinstance(self.model, AdaptiveSystem):
-                clip = self._clips[video % len(self._clips)]
-                for result in self.model.stream(clip, policy or self.policy, video):
-                    yield Frame(video, result.t, result.decision)
+            if isinstance(self.model, Stepwise):
+                results = self.model.stream(self._clips[video % len(self._clips)], policy or self.policy, video)
+                while step := list(islice(results, self.model.window)):
+                    yield self._frames(step, policy)[0]
             else:
                 calls = self._calls[video % len(self._calls)]
                 for position, call in enumerate(calls):
@@ -184,14 +196,20 @@ class Subject:
     def batch(self, first_video: int, size: int, policy: Policy | None = None) -> list[Frame]:
         """Run a batch of clips side by side; returns what happened to each frame."""
         videos = range(first_video, first_video + size)
-        if isinstance(self.model, AdaptiveSystem):
+        if isinstance(self.model, Stepwise):
             clips = [self._clips[video % len(self._clips)] for video in videos]
             results = self.model.run(clips, policy or self.policy, first_video=first_video)
-            return [Frame(frame.video, frame.t, frame.decision) for clip in results for frame in clip.frames]
+            return self._frames([frame for clip in results for frame in clip.frames], policy)
         clips_of_calls = [self._calls[video % len(self._calls)] for video in videos]
         for calls in zip(*clips_of_calls, strict=True):
             self._call({name: torch.cat([call[name] for call in calls]) for name in calls[0]})
         return [Frame(video, t, "full") for video in videos for t in range(self.frames)]
+
+    def _frames(self, results: list[FrameResult], policy: Policy | None) -> list[Frame]:
+        if policy is None:
+            self.decided.update(result.decision for result in results)
+        alone = self.system.frames == 1
+        return [Frame(result.video, result.t, result.decision if alone else "full") for result in results]
 
     @torch.inference_mode()
     def _call(self, inputs: dict[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -158,11 +158,14 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     if rival and rival in systems:
         reference = Subject(systems.find(rival), footage, ALWAYS_FULL, device, dtype, case.seed)
     timing = measure_times(subject, batch, settings, footage.decode_seconds, _teller(tell), reference)
+    if system.adaptive and system.frames > 1:
+        full = system.frames * subject.decided["full"] / subject.decided.total()
+        subject.notes.append(f"a sample is a step of {system.frames} frames, of which {full:.3g} are processed fully")
     tell(Message("taking energy"))
     energy = measure_energy(_unit_of_energy(subject, batch), settings.energy, device)
     tell(Message("counting"))
     peak = measure_peak(device, dtype)
-    counts = _counts(system, case.policy)
+    counts = _counts(system, case.policy, subject.decided)
     return Record(
         SCHEMA,
         case,
@@ -176,7 +179,7 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
         energy,
         peak,
         subject.notes,
-        _counts(reference.system, ALWAYS_FULL) if reference else None,
+        _counts(reference.system, ALWAYS_FULL, {}) if reference else None,
     )
 
 
@@ -184,7 +187,6 @@ def _build(
     system: System, footage: Footage, case: Case, device: torch.device, dtype: torch.dtype
 ) -> tuple[Subject, Memory]:
     """Build the system and run its first full frames, and see how much memory that takes."""
-    from adaptive_models.policies import AlwaysFull
     from bench.measuring.memory import PeakMemory, resident_bytes
     from bench.measuring.subject import Subject
 
@@ -193,9 +195,9 @@ def _build(
     subject = Subject(system, footage, case.policy, device, dtype, case.seed)
     built = resident_bytes()
     if case.scenario == "offline":
-        subject.batch(0, case.batch, AlwaysFull())
+        subject.batch(0, case.batch, subject.through_all_stages)
     else:
-        frames = subject.stream(AlwaysFull())
+        frames = subject.stream(subject.through_all_stages)
         for _ in range(MEMORY_FRAMES):
             next(frames)
     allocated = reserved = None
@@ -225,7 +227,8 @@ def _unit_of_energy(subject: Subject, batch: int | None) -> Callable[[], int]:
     return run
 
 
-def _counts(system: System, policy: str) -> Counts:
+def _counts(system: System, policy: str, decided: Mapping[str, int]) -> Counts:
+    """What a call costs: of a step that decides about several frames, with as many full ones as were decided."""
     from bench.systems.costs import FIXED_POLICIES, count_system
 
     known = policy in FIXED_POLICIES
@@ -233,6 +236,8 @@ def _counts(system: System, policy: str) -> Counts:
     profile = cost.profile
     call: dict[str, Any] = {"name": "call", "macs": profile.macs, "flops": profile.flops, "bytes": profile.bytes}
     stages = profile.stages() if system.adaptive else [call]
+    if system.adaptive and system.frames > 1:
+        stages, known = _at_decided(stages, decided), False
     return Counts(
         params=profile.params,
         activations=profile.activations,
@@ -241,6 +246,18 @@ def _counts(system: System, policy: str) -> Counts:
         shares=asdict(cost.shares) if cost.shares and known else None,
         shares_source=cost.shares_source if known else "",
     )
+
+
+def _at_decided(stages: Sequence[Mapping[str, Any]], decided: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Stages of a step in which every frame is full, at the share of full frames that was decided."""
+    from bench.systems.costs import PRESCAN_STAGES
+
+    full = decided["full"] / sum(decided.values())
+    parts = {stage["name"]: 1.0 if stage["name"] in PRESCAN_STAGES else full for stage in stages}
+    return [
+        {name: value if name == "name" else round(value * parts[stage["name"]]) for name, value in stage.items()}
+        for stage in stages
+    ]
 
 
 def _teller(tell: Callable[[Message], None]) -> Callable[[str, dict[str, list[float]]], None]:

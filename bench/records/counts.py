@@ -21,7 +21,7 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 
 @dataclass(frozen=True)
 class Stages:
-    """Operations per frame of an adaptive system: of one that is only pre-scanned, and what a full one has besides."""
+    """Operations of a step of an adaptive system, mostly a frame: pre-scanned only, and what a full one has besides."""
 
     __pydantic_config__ = STRICT
 
@@ -49,17 +49,18 @@ class Count:
         modalities: its inputs, e.g. "R+A".
         frames: frames of video that one call stands for.
         params: parameters.
-        macs: multiply-accumulates of one call; of one full frame for an adaptive system.
+        macs: multiply-accumulates of one call; of one full step, mostly a frame, for an adaptive system.
         paper_flops: in the `paper` convention.
         exact_flops: in the `exact` convention.
         paper_stages: of an adaptive system, as the paper describes it (execution order, three heads, classifiers).
         exact_stages: the same in the `exact` convention.
         published_stages: O_pre and the rest of O_full in the accounting of Tables II and V; of T_M systems.
         published_spatial: per frame in the accounting of Tables I and IV; of S_k, and of a system whose published
-            figure is that of a whole call.
+            figure is that of a whole call, or of what is kept.
         shares: per cent of frames {"skip", "prescan", "full"} at the published operating point, if adaptive.
         shares_source: where they come from.
         unknown: operators without a formula, which count nothing.
+        macs_stages: multiply-accumulates of the stages of an adaptive system.
     """
 
     __pydantic_config__ = STRICT
@@ -80,12 +81,18 @@ class Count:
     shares: dict[str, float] | None = None
     shares_source: str = ""
     unknown: tuple[str, ...] = ()
+    macs_stages: Stages | None = None
 
     def per_frame(self, flops: int, stages: Stages | None) -> float:
         """Operations per frame of video: of one call spread over its frames, or of the stages weighed by the shares."""
         if stages is None or self.shares is None:
             return flops / self.frames
-        return stages.per_frame(self.shares)
+        return stages.per_frame(self.shares) / self.frames
+
+    @property
+    def macs_per_frame(self) -> float:
+        """Multiply-accumulates."""
+        return self.per_frame(self.macs, self.macs_stages)
 
     @property
     def paper_per_frame(self) -> float:
@@ -121,7 +128,7 @@ def count_one(system: System) -> Count:
         UsageError, RunError: as `count_system`.
     """
     from bench.published.tables import FRAMES
-    from bench.systems.accounting import UNDIVIDED, published_spatial, published_stages
+    from bench.systems.accounting import KEPT, UNDIVIDED, published_spatial, published_stages
     from bench.systems.builtin import CROPS
     from bench.systems.costs import count_system
 
@@ -132,6 +139,8 @@ def count_one(system: System) -> Count:
     published = workload in FRAMES and crops in CROPS
     spatial, temporal = f"{workload}/s{crops}", f"{workload}/s{crops}-t{system.max_skip}"
     undivided = cost.profile.flops if system.id in UNDIVIDED else None
+    if kept := KEPT.get(system.id):
+        undivided = round(cost.per_frame * system.frames / kept.number)
     return Count(
         system=system.id,
         title=system.title,
@@ -149,6 +158,7 @@ def count_one(system: System) -> Count:
         shares=asdict(cost.shares) if cost.shares else None,
         shares_source=cost.shares_source,
         unknown=tuple(sorted({entry.operator for entry in cost.profile.unknown})),
+        macs_stages=cost.macs_stages,
     )
 
 

@@ -77,8 +77,8 @@ class Evaluation:
         device: where, as torch names its kind.
         replayed: whether kept features stood for running the frozen networks, which differs by rounding.
         versions: of what computed it.
-        stages: operations of each stage of one full frame, or of "call", in the conventions "exact" and "paper".
-        frames_per_call: frames that one "call" stands for.
+        stages: operations of each stage of one full step, or of "call", in the conventions "exact" and "paper".
+        frames_per_call: frames that one "call" stands for, or that a step decides about.
         clips: outcomes in the order of the data set.
         left_out: ids of clips, or names of files, that could not be read, and why.
         notes: what was put in place of something missing in a clip, by its id.

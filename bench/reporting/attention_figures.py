@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adaptive_models.data.transforms import displayable
 from adaptive_models.san import SAN
-from adaptive_models.system import LOW_SIZE
+from adaptive_models.system import LOW_SIZE, AdaptiveSystem
 from bench.errors import UsageError
 from bench.reporting.panels import BELOW, TITLE, even_rows, in_short, label, square_panels
 from bench.reporting.strip import COLOURS, DIGITS, channel_mean, origin, provenance
@@ -120,7 +120,7 @@ def _image(stream: Stream) -> Tensor:
 
 
 def _network(stream: Stream) -> SAN:
-    assert stream.model is not None
+    assert isinstance(stream.model, AdaptiveSystem)
     network = stream.model.low_rgb
     if not isinstance(network, SAN):
         kind = type(network).__name__

@@ -105,6 +105,8 @@ def _check(name: str, system: System, frames: int | None) -> None:
     """Refuse a figure that the system has nothing to show for, before the work is done."""
     if name not in CLIP_FIGURES:
         raise UsageError(f"no figure {name!r} of a clip: use {', '.join(CLIP_FIGURES)}")
+    if name != "fig12" and system.adaptive and system.crops is None:
+        raise UsageError(f"{name}: {system.id} has no attention to draw: use an S_k or S_k,T_M, such as epic/s3-t4")
     if name == "fig8" and not system.crops:
         raise UsageError(f"fig8: {system.id} samples no regions: use a system with crops, such as epic/s3")
     if name == "fig9" and system.max_skip is None:

@@ -38,7 +38,8 @@ _SPATIAL = (
     " the Slow pathway, as published (the Fast one sees 32), what one of Res3D costs by nothing, as published.",
     "As described: all that S_k executes, that is, with its classifier layers, and with the crops in one batch, which"
     " has the positions of the attention once instead of once for each crop. Res3D is divided by its 8 frames here, and"
-    " in the exact GFLOPs and the MACs.",
+    " in the exact GFLOPs and the MACs; DSN and SMART by the 16 of a video, of which they process some fully, where the"
+    " counted figure is of one clip or frame that is kept.",
     _ACCURACIES,
     "Reproduced: whether the count rounds to the published digits.",
 )
@@ -93,6 +94,16 @@ QUOTED_FIGURES = {
     "ucf101/res3d-18": (
         "published: of a whole clip, 8 frames at 112 pixels, not of a frame; counted: 20.45 GMACs (20.35 without the"
         " projection in res2a, 20.30 without any); why 19.3 is unclear"
+    ),
+    "ucf101/dsn": (
+        "published: most likely one clip of 8 frames at 112 pixels in a 3D ResNet-18 alone (20.35 GMACs), without the"
+        " observation network and not divided; counted: that clip and two that are observed, the middle frame of each"
+        " in a ResNet-18 (0.48 GMACs); how many clips are observed, and how closely, is unclear, and assumed here"
+    ),
+    "ucf101/smart": (
+        "published: most likely one frame in ResNet-152 and eight in MobileNetV2, not divided (11.56 + 8 x 0.32);"
+        " counted: the same (11.58 and 0.32 each), and 0.03 of the selectors, whose widths are assumed; that one frame"
+        " of eight is kept is inferred from the published figure"
     ),
 }
 """What the figures are that the paper quotes, and why ours differ; GMACs are those of a call."""

@@ -129,10 +129,13 @@ def _accuracies(own: Iterable[Evaluation]) -> pd.DataFrame:
 def _aligned(number: int, counts: list[Count]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What is printed and what is counted, by system, with the same rows."""
     printed = load_table(number).set_index("system")
+    elsewhere = {system for other in _WORKLOADS if other != number for system in read_table(other)}
     belonging = [
         count.system
         for count in counts
-        if count.system.startswith(f"{_WORKLOADS[number]}/") and _samples_time(count) == (number in _TEMPORAL)
+        if count.system.startswith(f"{_WORKLOADS[number]}/")
+        and _samples_time(count) == (number in _TEMPORAL)
+        and count.system not in elsewhere
     ]
     rows = list(dict.fromkeys([*printed.index, *belonging]))
     counted = _counted(counts)
@@ -157,10 +160,14 @@ def _counted(counts: list[Count]) -> pd.DataFrame:
         "gflops": [count.published_per_frame / 1e9 for count in counts],
         "gflops_described": [count.paper_per_frame / 1e9 for count in counts],
         "gflops_exact": [count.exact_per_frame / 1e9 for count in counts],
-        "gmacs": [count.macs / count.frames / 1e9 for count in counts],
+        "gmacs": [count.macs_per_frame / 1e9 for count in counts],
         "mparams": [count.params / 1e6 for count in counts],
-        "prescan_gflops": [each.prescan / 1e9 if each else None for each in stages],
-        "full_gflops": [each.full / 1e9 if each else None for each in stages],
+        "prescan_gflops": [
+            each.prescan / count.frames / 1e9 if each else None for count, each in zip(counts, stages, strict=True)
+        ],
+        "full_gflops": [
+            each.full / count.frames / 1e9 if each else None for count, each in zip(counts, stages, strict=True)
+        ],
         **{f"{name}_pct": [(count.shares or {}).get(name) for count in counts] for name in ("skip", "prescan", "full")},
     }
     systems = [count.system for count in counts]

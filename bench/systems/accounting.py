@@ -7,12 +7,13 @@ It differs from the cost of the system as the paper describes it:
 - Tables I and IV have three GRU heads and leave hallucinator and temporal sampler out; Table II (and V) has these two,
   and for k >= 1 a single GRU head on all features;
 - classifier layers count nowhere, and the first frame is charged for the temporal sampler, which is not asked there;
-- some figures that are called GFLOPs per frame are of a whole clip.
+- some figures that are called GFLOPs per frame are of a whole clip, or of a frame or clip that is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -32,6 +33,22 @@ ATTENTION = (32, 7, 7)
 HIDDEN = 1024
 UNDIVIDED = frozenset({"ucf101/res3d-18"})
 """Systems whose published figure per frame is that of a whole call, which stands for several frames."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The operating point of a system that chooses among frames or clips: so many are kept of so many, and why."""
+
+    number: int
+    of: int
+    source: str
+
+
+KEPT = {
+    "ucf101/dsn": Kept(1, 2, "one clip of a section, of the two that 16 frames hold; none is published"),
+    "ucf101/smart": Kept(2, 16, "one frame of 8, inferred from the GFLOPs in Table IV; none is published"),
+}
+"""Systems whose published figure is of one that is kept, with what is looked at for each that is."""
 
 
 def published_spatial(workload: str, crops: int) -> int:

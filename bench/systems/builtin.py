@@ -96,6 +96,20 @@ def _systems() -> Iterator[System]:
         yield System(name, partial(build, epic), inputs, frames=8, title=title, backbone="ResNet-101, 8x8")
     build, inputs = partial(_build_res3d, ucf101), {"rgb": (8, 3, 112, 112)}
     yield System("ucf101/res3d-18", build, inputs, frames=8, title="Res3D", backbone="Res3D-18")
+    # Both choose among the 16 sampled frames of a video
+    for title, make, network in (
+        ("DSN", _build_dsn, "Res2D-18 + Res3D-18"),
+        ("SMART", _build_smart, "MobileNetV2 + ResNet-152"),
+    ):
+        yield System(
+            f"ucf101/{title.lower()}",
+            partial(make, ucf101),
+            {"rgb": (ucf101.frames, *IMAGE)},
+            frames=ucf101.frames,
+            title=title,
+            backbone=network,
+            stepwise=True,
+        )
 
 
 def _weights(workload: str) -> Path | None:
@@ -180,3 +194,15 @@ def _build_res3d(workload: Workload) -> nn.Module:
     from baselines.res3d import Res3D18
 
     return Res3D18(workload.classes)
+
+
+def _build_dsn(workload: Workload) -> nn.Module:
+    from baselines.dsn import CLIP_FRAMES, DSN
+
+    return DSN(workload.classes, clips=workload.frames // CLIP_FRAMES)
+
+
+def _build_smart(workload: Workload) -> nn.Module:
+    from baselines.smart import SMART
+
+    return SMART(workload.classes, frames=workload.frames)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_models.policies import Shares
+from adaptive_models.stepwise import Stepwise
 from adaptive_models.system import AdaptiveSystem
 from bench.counting.count import CROSS_CHECKS, count_flops
 from bench.counting.counter import Counter, counting
@@ -19,7 +20,7 @@ from bench.counting.profile import Grouping, Profile, join
 from bench.errors import RunError, UsageError, in_words
 from bench.published.tables import FRAMES, VALIDATION_CLIPS, published_shares, read_table
 from bench.records.counts import Stages
-from bench.systems.accounting import published_stages
+from bench.systems.accounting import KEPT, published_stages
 from bench.systems.registry import System
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ FIXED_POLICIES = ("published", "always-full")
 
 @dataclass(frozen=True)
 class SystemCost:
-    """The count of one call of a system: one full frame of an adaptive one.
+    """The count of one call of a system: of an adaptive one, a step in which every frame is processed fully.
 
     Attributes:
         system: which.
@@ -51,18 +52,26 @@ class SystemCost:
 
     @property
     def stages(self) -> Stages | None:
-        """Operations of a frame of an adaptive system, in the profile's convention."""
+        """Operations of a step of an adaptive system, in the profile's convention."""
         if self.shares is None:
             return None
         prescan = sum(row.flops for row in self.profile.rows if row.stage in PRESCAN_STAGES)
         return Stages(prescan, self.profile.flops - prescan)
 
     @property
+    def macs_stages(self) -> Stages | None:
+        """Multiply-accumulates of a step of an adaptive system."""
+        if self.shares is None:
+            return None
+        prescan = sum(row.macs for row in self.profile.rows if row.stage in PRESCAN_STAGES)
+        return Stages(prescan, self.profile.macs - prescan)
+
+    @property
     def per_frame(self) -> float:
         """Operations per frame of video, in the profile's convention."""
         if self.stages is None or self.shares is None:
             return self.profile.flops / self.system.frames
-        return self.stages.per_frame(asdict(self.shares))
+        return self.stages.per_frame(asdict(self.shares)) / self.system.frames
 
     @property
     def exact(self) -> SystemCost:
@@ -85,7 +94,8 @@ class SystemCost:
         if self.stages is not None and self.shares is not None:
             if by == "stage":
                 data["by_stage"] = data["stages"]
-            data["stages"] = {**asdict(self.stages), "full": self.stages.full}
+            stages, frames = {**asdict(self.stages), "full": self.stages.full}, self.system.frames
+            data["stages"] = stages if frames == 1 else {name: flops / frames for name, flops in stages.items()}
             data["shares"] = asdict(self.shares)
             data["policy"] = self.policy
             data["shares_source"] = self.shares_source
@@ -140,9 +150,14 @@ def build_model(system: System) -> nn.Module:
         model = system.build()
     except Exception as error:
         raise RunError(f"{system.id} cannot be built: {in_words(error)}") from error
-    wanted = AdaptiveSystem if system.adaptive else nn.Module
+    wanted = AdaptiveSystem if system.crops is not None else Stepwise if system.stepwise else nn.Module
     if not isinstance(model, wanted):
         raise RunError(f"{system.id} cannot be built: its builder made a {type(model).__name__}, no {wanted.__name__}")
+    if isinstance(model, Stepwise) and system.adaptive and model.window != system.frames:
+        raise RunError(
+            f"{system.id} cannot be built: a step of its {type(model).__name__} decides about {model.window} frames,"
+            f" the system says {system.frames}"
+        )
     return model.eval()
 
 
@@ -160,7 +175,7 @@ def _count(system: System, convention: str) -> Profile:
 
 
 def _count_model(model: nn.Module, system: System, convention: str) -> Profile:
-    if isinstance(model, AdaptiveSystem) and system.adaptive:
+    if isinstance(model, Stepwise) and system.adaptive:
         return join(count_stages(model, system.inputs, convention))
     args, kwargs = _inputs(system, _device_of(model))
     return count_flops(model, *args, convention=convention, **kwargs)
@@ -185,8 +200,8 @@ def _blaming(system: System) -> Iterator[None]:
         raise kind(f"{system.id} cannot be run on {system.shapes}: {in_words(error)}") from error
 
 
-def count_stages(model: AdaptiveSystem, inputs: Mapping[str, Sequence[int]], convention: str) -> dict[str, Profile]:
-    """Count the stages of one full frame of one video, in the order in which they run."""
+def count_stages(model: Stepwise, inputs: Mapping[str, Sequence[int]], convention: str) -> dict[str, Profile]:
+    """Count the stages of one step of one video with every frame full, in the order in which they run."""
     device = _device_of(model)
     profiles: dict[str, Profile] = {}
 
@@ -197,15 +212,7 @@ def count_stages(model: AdaptiveSystem, inputs: Mapping[str, Sequence[int]], con
         return result
 
     with torch.inference_mode():
-        images = torch.zeros(1, *inputs["rgb"], device=device)
-        spectrograms = torch.zeros(1, *inputs["spectrogram"], device=device) if "spectrogram" in inputs else None
-        state, attention = count("scan", images)
-        if model.temporal_sampler is not None:
-            hallucination, memory = model.hallucinate(attention, None)
-            count("decide", attention, hallucination, None)
-            count("hallucinate", attention, memory)
-        features, _ = count("look", state, attention, images, spectrograms, None)
-        count("classify", features, None)
+        model.trace(count, {name: torch.zeros(1, *shape, device=device) for name, shape in inputs.items()})
     return profiles
 
 
@@ -225,6 +232,11 @@ def operating_point(system: System, policy: str = "published") -> tuple[Shares, 
         raise UsageError(
             f"policy {policy!r} has no fixed shares: use published or always-full, or `foveabench stream` on a clip"
         )
+    if system.stepwise:
+        if (kept := KEPT.get(system.id)) is None:
+            raise UsageError(f"no shares are published for {system.id}: use the policy always-full")
+        full = 100 * kept.number / kept.of
+        return Shares(0.0, 100 - full, full), kept.source
     if system.max_skip is None:
         return Shares(0.0, 0.0, 100.0), "no temporal sampler: every frame is full"
     if printed := published_shares(system.id):

@@ -39,6 +39,7 @@ class System:
         published: what is published about it: "top1" (per cent), "avg_gflops" (per frame), and the "source" of them.
         crops: k of an `AdaptiveSystem`, else None.
         max_skip: M of an `AdaptiveSystem` with a temporal sampler, else None.
+        stepwise: whether it is another adaptive system: a `Stepwise` module, whose step decides about `frames` frames.
         weights: trained ones that come with it, a folder of parts or a checkpoint; None if its weights are random
             unless somebody gives some.
 
@@ -56,6 +57,7 @@ class System:
     crops: int | None = None
     max_skip: int | None = None
     weights: Path | None = None
+    stepwise: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(_ID, self.id):
@@ -80,8 +82,13 @@ class System:
 
     @property
     def adaptive(self) -> bool:
-        """Whether it is an S_k or (S_k, T_M), which run step by step."""
-        return self.crops is not None
+        """Whether it runs step by step: an S_k or (S_k, T_M), or another `Stepwise` module."""
+        return self.crops is not None or self.stepwise
+
+    @property
+    def decides(self) -> bool:
+        """Whether there is something to decide, by a policy: an S_k processes every frame fully."""
+        return self.max_skip is not None or self.stepwise
 
     @property
     def clip_frames(self) -> int:
@@ -125,6 +132,7 @@ def system(
     crops: int | None = None,
     max_skip: int | None = None,
     weights: Path | None = None,
+    stepwise: bool = False,
 ) -> Callable[[Callable[[], nn.Module]], System]:
     """Make a system of a function that builds a model; name it with `--adapter module:function`.
 
@@ -145,13 +153,16 @@ def system(
         crops: k, if the function builds an `AdaptiveSystem`; its inputs are those of one frame.
         max_skip: M, if that has a temporal sampler.
         weights: trained ones that come with it, a folder of parts or a checkpoint of the whole model.
+        stepwise: whether the function builds another module that runs step by step (see `adaptive_models.stepwise`);
+            `frames` are then those that a step decides about, and inputs those of a step.
 
     Raises:
         ValueError: an id, inputs, frames or published values that are not as above.
     """
 
     def make(build: Callable[[], nn.Module]) -> System:
-        return System(id, build, inputs, frames, title or id, backbone, published or {}, crops, max_skip, weights)
+        name = title or id
+        return System(id, build, inputs, frames, name, backbone, published or {}, crops, max_skip, weights, stepwise)
 
     return make
 

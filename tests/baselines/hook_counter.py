@@ -18,7 +18,7 @@ def _operations(module: nn.Module, x: Tensor, y: Tensor) -> int:
             return y.numel() * (multiply_accumulates + (module.bias is not None))
         case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
             return 2 * y.numel()
-        case nn.ReLU():
+        case nn.ReLU() | nn.ReLU6():
             return y.numel()
         case nn.MaxPool2d() | nn.MaxPool3d() | nn.AvgPool2d() | nn.AdaptiveAvgPool2d() | nn.AdaptiveAvgPool3d():
             return x.numel()

@@ -42,6 +42,14 @@ def test_parameters_are_those_of_torchvision_and_a_projection() -> None:
     assert parameters == 33_371_472 + 64 * 64 + 2 * 64
 
 
+def test_without_the_projection_it_is_that_of_torchvision() -> None:
+    with torch.device("meta"):
+        network = Res3D18((400,), projected_res2=False).eval()
+        profile = count_flops(network, torch.empty(1, 8, 3, 112, 112))
+    assert profile.macs == TORCHVISION + 512 * 400
+    assert profile.params == 33_371_472
+
+
 def test_shapes_after_each_stage() -> None:
     with torch.device("meta"):
         network = Res3D18()

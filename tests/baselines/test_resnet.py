@@ -1,16 +1,57 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hook_counter import count_by_hooks
 
-from baselines.resnet import Bottleneck, ResNet50
+from baselines.resnet import Bottleneck, ResNet, ResNet18, ResNet50, ResNet152
+from bench.counting.count import count_flops
 
 
 def test_published_operations_for_ucf101() -> None:
     with torch.device("meta"):
         # Global average pooling included: it counts its 2048 x 7 x 7 inputs.
         assert count_by_hooks(ResNet50(101), torch.empty(1, 3, 224, 224)) == 4_120_082_944
+
+
+def convolutions(kernels: str, blocks: tuple[int, ...], expansion: int) -> int:
+    """Multiply-accumulates at 224 pixels from the description: of each block the kernels' sides, "33" or "131"."""
+    macs, inputs, before = 49 * 3 * 64 * 112**2, 64, 56
+    for stage, count in enumerate(blocks):
+        channels, side = 64 * 2**stage, 56 // 2**stage
+        for block in range(count):
+            for number, kernel in enumerate(kernels):
+                entering = inputs if number == 0 else channels
+                leaving = channels * (expansion if number == len(kernels) - 1 else 1)
+                # A bottleneck halves the map in its 3x3 convolution, so that its first 1x1 sees the larger one
+                area = before**2 if (block, number, len(kernels)) == (0, 0, 3) else side**2
+                macs += int(kernel) ** 2 * entering * leaving * area
+            if block == 0 and inputs != channels * expansion:
+                macs += inputs * channels * expansion * side**2
+            inputs, before = channels * expansion, side
+    return macs
+
+
+@pytest.mark.parametrize(
+    ("build", "macs", "parameters", "published"),
+    [
+        # Parameters as torchvision prints them; GMACs as the counter of the published tables prints them
+        (ResNet18, convolutions("33", (2, 2, 2, 2), 1) + 512 * 1000, 11_689_512, "1.82"),
+        (ResNet50, convolutions("131", (3, 4, 6, 3), 4) + 2048 * 1000, 25_557_032, "4.12"),
+        (ResNet152, convolutions("131", (3, 8, 36, 3), 4) + 2048 * 1000, 60_192_808, "11.58"),
+    ],
+)
+def test_depths_are_those_of_the_description(
+    build: Callable[[], ResNet], macs: int, parameters: int, published: str
+) -> None:
+    with torch.device("meta"):
+        network, image = build().eval(), torch.empty(1, 3, 224, 224)
+        profile = count_flops(network, image, convention="paper")
+        assert profile.flops == count_by_hooks(network, image)
+    assert (profile.macs, profile.params) == (macs, parameters)
+    assert f"{profile.flops / 1e9:.2f}" == published
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(1000, 25_557_032), (None, 25_557_032 - 2049 * 1000)])

@@ -202,12 +202,12 @@ def test_decisions_and_shares_that_change_are_told() -> None:
 def test_stages_of_an_adaptive_system_and_its_frames_have_totals(small_system: System) -> None:
     old = fingerprint(small_system)
     full = replace(old, shares={"skip": 0.0, "prescan": 0.0, "full": 100.0})
-    assert full.per_frame == count_system(small_system, "exact", "always-full").per_frame
+    assert full.weighed == count_system(small_system, "exact", "always-full").per_frame
     layers = [
         layer._replace(exact=layer.exact + 7) if layer.name == "low_rgb.conv_in" else layer for layer in old.layers
     ]
     lines = totals(full, replace(full, layers=layers))
-    assert [line.partition(":")[0] for line in lines] == ["stage scan", "in all", "per frame of video"]
+    assert [line.partition(":")[0] for line in lines] == ["stage scan", "in all", "at the operating point"]
 
 
 def test_a_system_of_which_nothing_is_published_is_full_at_every_frame(small_system: System) -> None:

@@ -15,7 +15,7 @@ from adaptive_models.policies import AlwaysFull, GivenShares, Shares
 from adaptive_models.system import AdaptiveSystem
 from bench.measuring.clock import Clock
 from bench.measuring.metrics import overhead
-from bench.measuring.scenarios import STAGES, SingleStream, have_converged, measure_times, timed_stages
+from bench.measuring.scenarios import SingleStream, have_converged, measure_times, timed_stages
 from bench.measuring.subject import Footage, Subject
 from bench.records.measurement import Settings, Timing
 from bench.systems.registry import System
@@ -235,7 +235,7 @@ def test_times_of_stages_add_up_to_that_of_the_frame(adaptive: Subject) -> None:
 
 def test_stages_of_the_record_are_those_of_frames_that_were_decided_about(adaptive: Subject) -> None:
     stages = measured(adaptive)[0].stage_seconds
-    assert list(stages) == list(STAGES)
+    assert list(stages) == list(AdaptiveSystem.stages)
     assert {len(times) for times in stages.values()} == {3}
 
 

@@ -19,7 +19,7 @@ def test_every_system_of_the_tables_is_there() -> None:
     ids = [f"{workload}/{name}" for workload in WORKLOADS for name in ("san19-base", "s0", "s1", "s2", "s3")]
     ids += [f"{workload}/s{k}-t{m}" for workload in WORKLOADS for k in range(4) for m in range(1, 5)]
     ids += ["ucf101/tsn-resnet50", "epic/tbn-ra", "epic/tbn-raf", "mini/tsn-resnet50", "mini/tbn-ra"]
-    ids += ["epic/slowfast-r101-8x8", "epic/avslowfast-r101-8x8", "ucf101/res3d-18"]
+    ids += ["epic/slowfast-r101-8x8", "epic/avslowfast-r101-8x8", "ucf101/res3d-18", "ucf101/dsn", "ucf101/smart"]
     assert {system.id for system in registry()} == {*ids, *BACKBONES}
 
 
