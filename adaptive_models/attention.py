@@ -57,7 +57,7 @@ def aggregate(value: Tensor, weights: Tensor, kernel_size: int) -> Tensor:
     groups, padding = weights.shape[1], kernel_size // 2
     if native.suits_training(value, weights):
         padded = pad_by_reflection(value, padding)
-        return native.Aggregate.apply(padded, weights, value.shape[2:])  # type: ignore[no-any-return]
+        return native.Aggregate.apply(padded, weights, value.shape[2:])
     windows = pad_by_reflection(value, padding).unfold(2, kernel_size, 1).unfold(3, kernel_size, 1)
     # Summing over the last dimension is what loses least precision, and the attention of SAN19 has little to spare.
     shared = windows.reshape(len(value), -1, groups, weights.shape[3], kernel_size**2)

@@ -178,42 +178,55 @@ def _without_repeats(padded: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor,
 
 def _places(block: Bottleneck, height: int, width: int) -> tuple[Tensor, Tensor]:
     """Position features (H * W, 2) of queries and keys, scaled and shifted by the norm of differences."""
-    scale, shift = _scale_and_shift(cast(nn.BatchNorm2d, block.sam.weigh[0]))
+    scale, shift = _scale_and_shift(cast("nn.BatchNorm2d", block.sam.weigh[0]))
     grid = position_grid(height, width, like=scale).flatten(2)[0].T  # (H * W, 2)
-    keys = grid @ block.sam.position.weight.double().flatten(1).T * scale[-2:]
-    return (keys + shift[-2:]).float().contiguous(), keys.float().contiguous()
+    keys = grid @ _matrix(block.sam.position).T * scale[-2:]
+    return _kept(keys + shift[-2:]), _kept(keys)
 
 
 def _fold_bottleneck(block: Bottleneck) -> _Bottleneck:
     attention = block.sam
-    norm, _, first, hidden_norm, _, last = attention.weigh
+    norm, hidden_norm = (cast("nn.BatchNorm2d", attention.weigh[place]) for place in (0, 3))
+    first, last = (cast("nn.Conv2d", attention.weigh[place]) for place in (2, 5))
+    input_scale, input_shift = _scale_and_shift(block.bn1)
     scale, shift = _scale_and_shift(norm)
     hidden_scale, hidden_shift = _scale_and_shift(hidden_norm)
     value_scale, value_shift = _scale_and_shift(block.bn2)
     relation, lanes = len(scale) - 2, _library().foveabench_lanes()
     scales = torch.cat((scale[:relation], scale[:relation], value_scale))
-    biases = torch.cat((shift[:relation], torch.zeros_like(shift[:relation]), value_shift))
+    shifts = torch.cat((shift[:relation], torch.zeros_like(shift[:relation]), value_shift))
     layers = (attention.query, attention.key, attention.value)
-    maps = torch.cat([layer.weight.double().flatten(1) for layer in layers]) * scales[:, None]
-    maps_bias = torch.cat([layer.bias.double() for layer in layers]) * scales + biases
     filling = -relation % lanes
-    hidden = first.weight.double().flatten(1) * hidden_scale[:, None]
-    scores = last.weight.double().flatten(1).T
-    out = torch.cat((block.conv.weight.double().flatten(1).T, block.conv.bias.double()[None]))
+    scores = _matrix(last).T
     return _Bottleneck(
-        *(each.float() for each in _scale_and_shift(block.bn1)),
-        maps=maps.T.float().contiguous(),
-        maps_bias=maps_bias.float(),
-        first=F.pad(hidden.T, (0, filling)).float().contiguous(),
-        bias=F.pad(hidden_shift, (0, filling)).float(),
-        second=scores.repeat(1, max(1, lanes // scores.shape[1])).float().contiguous(),
-        out=out.float().contiguous(),
+        scale=input_scale.float(),
+        shift=input_shift.float(),
+        maps=_kept(torch.cat([_matrix(layer) for layer in layers]).T * scales),
+        maps_bias=_kept(torch.cat([_bias(layer) for layer in layers]) * scales + shifts),
+        first=_kept(F.pad(_matrix(first).T * hidden_scale, (0, filling))),
+        bias=_kept(F.pad(hidden_shift, (0, filling))),
+        second=_kept(scores.repeat(1, max(1, lanes // scores.shape[1]))),
+        out=_kept(torch.cat((_matrix(block.conv).T, _bias(block.conv)[None]))),
     )
+
+
+def _matrix(layer: nn.Conv2d) -> Tensor:
+    """Weights (D, C) of a 1x1 convolution, in double precision."""
+    return layer.weight.double().flatten(1)
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias.double()
+
+
+def _kept(weights: Tensor) -> Tensor:
+    return weights.float().contiguous()
 
 
 def _fold_first(network: SAN) -> tuple[Tensor, Tensor]:
     scale, shift = _scale_and_shift(network.bn_in)
-    return (network.conv_in.weight.double().flatten(1) * scale[:, None]).T.float().contiguous(), shift.float()
+    return _kept(_matrix(network.conv_in).T * scale), shift.float()
 
 
 def _fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

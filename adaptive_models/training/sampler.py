@@ -170,9 +170,9 @@ def start_balanced(system: AdaptiveSystem, clips: FeatureCache, batch: int) -> N
         [part.std(dim=0).square().mean().sqrt().expand(part.shape[1]) for part in inputs.split((cells, cells, 1), 1)]
     )
     sizes = inputs.new_tensor([cells] * 2 * cells + [1])
-    rnn = system.temporal_sampler.rnn
-    rnn.weight_ih_l0.uniform_(-1, 1).div_(spread * sizes.sqrt())
-    rnn.bias_ih_l0.sub_(rnn.weight_ih_l0 @ inputs.mean(dim=0))
+    weight, bias = (system.temporal_sampler.rnn.get_parameter(name) for name in ("weight_ih_l0", "bias_ih_l0"))
+    weight.uniform_(-1, 1).div_(spread * sizes.sqrt())
+    bias.sub_(weight @ inputs.mean(dim=0))
 
 
 def _shares(looked: Tensor, full: Tensor) -> dict[str, float]:

@@ -88,14 +88,15 @@ def _systems() -> Iterator[System]:
     # The published figures of SlowFast are of a clip over the 8 frames of its Slow pathway; the Fast one sees 32
     clip, log_mel = (32, 3, 256, 256), (1, 80, 128)
     epic, ucf101 = WORKLOADS["epic"], WORKLOADS["ucf101"]
-    for title, build, more in (
-        ("SlowFast", _build_slowfast, {}),
-        ("AVSlowFast", _build_avslowfast, {"log_mel": log_mel}),
+    seen: dict[str, tuple[int, ...]] = {"rgb": clip}
+    for title, make_clip_network, clip_inputs in (
+        ("SlowFast", _build_slowfast, seen),
+        ("AVSlowFast", _build_avslowfast, seen | {"log_mel": log_mel}),
     ):
-        name, inputs = f"epic/{title.lower()}-r101-8x8", {"rgb": clip, **more}
-        yield System(name, partial(build, epic), inputs, frames=8, title=title, backbone="ResNet-101, 8x8")
-    build, inputs = partial(_build_res3d, ucf101), {"rgb": (8, 3, 112, 112)}
-    yield System("ucf101/res3d-18", build, inputs, frames=8, title="Res3D", backbone="Res3D-18")
+        name, build_clip_network = f"epic/{title.lower()}-r101-8x8", partial(make_clip_network, epic)
+        yield System(name, build_clip_network, clip_inputs, frames=8, title=title, backbone="ResNet-101, 8x8")
+    clips = {"rgb": (8, 3, 112, 112)}
+    yield System("ucf101/res3d-18", partial(_build_res3d, ucf101), clips, frames=8, title="Res3D", backbone="Res3D-18")
     # Both choose among the 16 sampled frames of a video
     for title, make, network in (
         ("DSN", _build_dsn, "Res2D-18 + Res3D-18"),
