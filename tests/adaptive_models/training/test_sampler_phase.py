@@ -12,7 +12,8 @@ from adaptive_models.parts import load_part, sampler_part
 from adaptive_models.policies import Learned
 from adaptive_models.training import sampler
 from adaptive_models.training.cache import FeatureCache, fill_cache
-from adaptive_models.training.sampler import Costs, SamplerPhase
+from adaptive_models.training.decisions import decide
+from adaptive_models.training.sampler import Costs, SamplerPhase, start_balanced
 
 COSTS = Costs(prescan=0.5, full=6.0)
 
@@ -42,6 +43,25 @@ def test_validation_is_what_the_system_does_by_itself(kept: FeatureCache) -> Non
         for clip, result in zip(dataset.clips, results, strict=True)
     ]
     assert found["top1 action"] == pytest.approx(100 * sum(right) / len(right))
+
+
+def test_a_new_sampler_heeds_its_three_inputs_alike(kept: FeatureCache) -> None:
+    system = make_system(2, 3, hidden=256)
+    assert system.temporal_sampler is not None
+    seen: list[torch.Tensor] = []
+    system.temporal_sampler.rnn.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0][:, 0]))
+    weight, bias = (system.temporal_sampler.rnn.get_parameter(name) for name in ("weight_ih_l0", "bias_ih_l0"))
+    before = bias.detach().clone()
+    start_balanced(system, kept, batch=4)
+    with torch.no_grad():
+        decide(system, kept.read(range(6)).attention, lambda scores, t: torch.eye(4)[[1] * len(scores)])  # look at all
+    inputs = torch.cat(seen)
+    cells = (inputs.shape[1] - 1) // 2
+    varying = inputs - inputs.mean(dim=0)
+    parts = zip(weight.split((cells, cells, 1), dim=1), varying.split((cells, cells, 1), dim=1), strict=True)
+    spreads = [(values @ own.T).std().item() for own, values in parts]
+    assert max(spreads) < 3 * min(spreads)
+    torch.testing.assert_close(bias + weight @ inputs.mean(dim=0), before, rtol=0, atol=1e-3)
 
 
 def test_halves_of_a_batch_have_its_loss(kept: FeatureCache) -> None:
