@@ -137,15 +137,23 @@ def make_report(folder: Path, out: Path, machine: str | None = None) -> Path:
 
     Raises:
         UsageError: no measurements of that machine.
-        RunError: counts, layers or the audit are missing or damaged, or the file cannot be written.
+        RunError: counts, layers, Fig. 3 or the audit are missing or damaged, or the file cannot be written.
     """
     from bench.records.layers import read_layers
-    from bench.reporting.report.page import Results, write_report
+    from bench.reporting.report.page import write_report
+    from bench.reporting.report.results import Results, read_audit, read_sizes
 
     machines = machines_of(folder, machine)
     records = {name: records_of(folder, name) for name in machines}
-    counts, layers, findings = read_counts(folder / COUNTS), read_layers(folder / LAYERS), read_audit(folder / AUDIT)
-    return write_report(Results(counts, layers, findings, records, evaluations_of(folder)), out)
+    results = Results(
+        read_counts(folder / COUNTS),
+        read_layers(folder / LAYERS),
+        read_sizes(folder / "fig3.csv"),
+        read_audit(folder / AUDIT),
+        records,
+        evaluations_of(folder),
+    )
+    return write_report(results, out)
 
 
 def write_pages(out: Path) -> list[Path]:
@@ -249,21 +257,6 @@ def write_audit(out: Path) -> list[Path]:
         f"`recomputed` is what should be printed.\n\n{shown.to_markdown(index=False)}\n",
     )
     return [out / AUDIT, out / "audit.csv", out / "audit.md"]
-
-
-def read_audit(path: Path) -> list[Finding]:
-    """Read the findings that `write_audit` wrote.
-
-    Raises:
-        RunError: a file that is not there or damaged.
-    """
-    from pydantic import TypeAdapter
-
-    from bench.records.files import read_json
-
-    return read_json(path, TypeAdapter(dict[str, list[Finding]]), 1, "no such file; `foveabench reproduce` makes it")[
-        "findings"
-    ]
 
 
 def _index(out: Path, files: Sequence[Path]) -> str:

@@ -22,10 +22,11 @@ Operations = Annotated[int, Field(ge=0)]
 
 
 class Layer(NamedTuple):
-    """One visit of one module, and its own operations in the two conventions."""
+    """One visit of one module, its own multiply-accumulates, and its own operations in the two conventions."""
 
     name: str
     type: str
+    macs: Operations
     paper: Operations
     exact: Operations
 
@@ -67,7 +68,7 @@ def layer_file(profiles: Iterable[tuple[str, Profile]]) -> LayerFile:
     for system, profile in profiles:
         stages: dict[str, list[Layer]] = {}
         for row in profile.rows:
-            layer = Layer(row.name, row.type, row.flops, sum(op.exact for op in row.ops.values()))
+            layer = Layer(row.name, row.type, row.macs, row.flops, sum(op.exact for op in row.ops.values()))
             if layer.exact or layer.paper:
                 stages.setdefault(row.stage or "call", []).append(layer)
         systems[system] = [

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
 
 KINDS = {
     "published": "printed in the paper",
@@ -43,7 +45,6 @@ class Table:
         title: its caption.
         columns: the first is the heading of the rows.
         rows: texts, as many as there are columns; empty where nothing is known.
-        kinds: of single cells, by row and column, where they differ from the column's.
         notes: explanations below it.
     """
 
@@ -51,7 +52,6 @@ class Table:
     title: str
     columns: list[Column]
     rows: list[list[str]]
-    kinds: dict[tuple[int, int], str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     @property
@@ -65,14 +65,15 @@ class Table:
                 found.append((column.group, 1))
         return found
 
-    def kind(self, row: int, column: int) -> str:
-        """Of a cell; empty cells and words have none."""
-        return self.kinds.get((row, column), self.columns[column].kind) if self.rows[row][column] else ""
-
 
 def kind_of(column: str) -> str:
     """The kind of a column of `bench.reporting` by its name; empty for words."""
     return OWN_WORDS.get(column.rpartition("_")[2], "")
+
+
+def with_subscripts(text: str) -> Markup:
+    """Prose with the subscripts of S_k and T_M."""
+    return Markup(re.sub(r"\b([ST])_(\w)", r"\1<sub>\2</sub>", escape(text)))
 
 
 def typeset(text: str) -> str:

@@ -82,19 +82,12 @@ def _against_rivals(data: str, rivals: pd.DataFrame) -> Table:
         Column("Top-1 (%)", "gain [95 % interval]", "measured"),
         Column("", "Verdict"),
     ]
-    rows = [
-        [
-            row.system,
-            row.rival,
-            f"{row.gflops:.4f}",
-            f"{row.rival_gflops:.4f}",
-            f"{row.accuracy:.1f}",
-            f"{row.rival_accuracy:.1f}",
-            f"{row.gain:+.1f} [{row.gain_low:+.1f}, {row.gain_high:+.1f}]",
-            row.verdict,
-        ]
-        for row in rivals.itertuples()
-    ]
+    rows = []
+    for _, row in rivals.iterrows():
+        costs = [f"{row[name]:.4f}" for name in ("gflops", "rival_gflops")]
+        accuracies = [f"{row[name]:.1f}" for name in ("accuracy", "rival_accuracy")]
+        gain = f"{row['gain']:+.1f} [{row['gain_low']:+.1f}, {row['gain_high']:+.1f}]"
+        rows.append([row["system"], row["rival"], *costs, *accuracies, gain, row["verdict"]])
     title = f"{data}: learned decisions against others"
     note = (
         "Random and uniform decisions spend what the learned ones do on the same clips; the S_k of a system processes"

@@ -25,7 +25,8 @@ BOUNDED = {
 FIGURES = {
     **{f"{name}_ms_p50": ("ms per frame", f"{name} p50", "measured") for name in DECISIONS},
     "decode_ms_per_frame": ("ms per frame", "decoding", "measured"),
-    "joules_per_frame": ("Energy", "J per frame", "measured"),
+    "joules_measured": ("J per frame", "measured", "measured"),
+    "joules_estimated": ("J per frame", "estimated", "estimated"),
     "peak_mb": ("Memory", "peak MB", "measured"),
     "flop_speed_up": ("Speed-up", "counted", "counted"),
     "realised": ("Speed-up", "realised", "measured"),
@@ -33,7 +34,7 @@ FIGURES = {
 }
 ORDER = [
     *("ms_per_frame", *(f"{name}_ms_p50" for name in DECISIONS), "decode_ms_per_frame", "frames_per_second"),
-    *("joules_per_frame", "peak_mb", "flop_speed_up", "speed_up", "realised", "calibration_ms"),
+    *("joules_measured", "joules_estimated", "peak_mb", "flop_speed_up", "speed_up", "realised", "calibration_ms"),
 ]
 
 
@@ -54,8 +55,12 @@ def measured_table(machine: str, records: Sequence[Record]) -> Table:
         records: of that machine.
     """
     frame = operating_points(records).join(details(records))
-    columns = [Column("", words) for words in WORDS.values()]
-    texts = [[str(value) for value in frame[name]] for name in WORDS]
+    for kind in ("measured", "estimated"):
+        own = frame["energy_label"].astype(str).str.startswith(f"{kind}:")
+        frame[f"joules_{kind}"] = frame["joules_per_frame"].where(own)
+    words, common = _told_once(frame)
+    columns = [Column("", WORDS[name]) for name in words]
+    texts = [[str(value) for value in frame[name]] for name in words]
     for name in ORDER:
         if name in BOUNDED:
             columns.append(Column(*BOUNDED[name]))
@@ -69,16 +74,18 @@ def measured_table(machine: str, records: Sequence[Record]) -> Table:
     kept = [index for index, column in enumerate(texts) if any(column)]
     rows = [list(row) for row in zip(*(texts[index] for index in kept), strict=True)]
     shown = [columns[index] for index in kept]
-    kinds = {}
-    if "J per frame" in (words := [column.words for column in shown]):
-        place = words.index("J per frame")
-        labels = frame["energy_label"].astype(str).str.partition(":")[0]
-        kinds = {(row, place): label for row, label in enumerate(labels) if label == "estimated"}
-    notes = [TIMES, BATCHES, SPEED_UPS, MEMORY]
+    notes = [*([common] if common else []), TIMES, BATCHES, SPEED_UPS, MEMORY]
     for setup in dict.fromkeys(map(setup_of, records)):
         own = [record for record in records if setup_of(record) == setup]
         notes += [*explain_energy(setup.name, own), *explain_pace(own)]
-    return Table(f"measured-{machine}", f"Measured on {machine}", shown, rows, kinds, notes)
+    return Table(f"measured-{machine}", f"Measured on {machine}", shown, rows, notes)
+
+
+def _told_once(cases: pd.DataFrame) -> tuple[list[str], str]:
+    """Which words tell cases apart, the system first, and a sentence of those that are the same in all."""
+    same = [name for name in WORDS if name != "system" and len(cases) > 1 and cases[name].nunique() == 1]
+    told = ", ".join(f"{WORDS[name].lower()} {cases[name].iloc[0]}" for name in same)
+    return [name for name in WORDS if name not in same], f"The same in all cases: {told}." if told else ""
 
 
 def environments(machine: str, records: Sequence[Record]) -> list[Environment]:
@@ -87,11 +94,12 @@ def environments(machine: str, records: Sequence[Record]) -> list[Environment]:
     for record in records:
         values = asdict(record.environment) if record.environment else {}
         values.pop("load", None)
-        said = {name: environment_value(name, value) for name, value in values.items() if value not in ("", None, {})}
-        groups.setdefault(tuple(said.items()), []).append(record)
+        told = {name: value for name, value in values.items() if value not in ("", None, {})}
+        key = tuple((name, environment_value(name, value)) for name, value in told.items())
+        groups.setdefault(key, []).append(record)
     found = []
-    for number, (values, own) in enumerate(groups.items(), start=1):
-        named = {name.removesuffix("_bytes").replace("_", " "): text for name, text in values}
+    for number, (said, own) in enumerate(groups.items(), start=1):
+        named = {name.removesuffix("_bytes").replace("_", " "): text for name, text in said}
         title = f"{machine}: {named.get('gpu') or named.get('cpu', 'unknown machine')}, torch {named.get('torch', '?')}"
         cases = _cases(f"environment-{machine}-{number}", f"Cases measured there ({len(own)})", own)
         found.append(Environment(title, named, cases))
@@ -99,8 +107,9 @@ def environments(machine: str, records: Sequence[Record]) -> list[Environment]:
 
 
 def _cases(id: str, title: str, records: Sequence[Record]) -> Table:
-    frame = details(records)
-    columns = [Column("", words) for words in (*WORDS.values(), "Started (UTC)")]
+    frame = pd.DataFrame([asdict(record.case) for record in records]).join(details(records))
+    words, common = _told_once(frame)
+    columns = [Column("", text) for text in (*(WORDS[name] for name in words), "Started (UTC)")]
     columns += [Column("At the start", "load", "measured"), Column("", "Said of it")]
     rows = []
     for record, warnings in zip(records, frame["warnings"], strict=True):
@@ -108,5 +117,5 @@ def _cases(id: str, title: str, records: Sequence[Record]) -> Table:
         told = "; ".join([*filter(None, [warnings]), *record.notes])
         case = asdict(record.case)
         started = record.started.partition("+")[0].replace("T", " ")
-        rows.append([*(str(case[name]) for name in WORDS), started, "" if pd.isna(load) else f"{load:.2f}", told])
-    return Table(id, title, columns, rows)
+        rows.append([*(str(case[name]) for name in words), started, "" if pd.isna(load) else f"{load:.2f}", told])
+    return Table(id, title, columns, rows, [common] if common else [])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,13 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from bench.published.audit import Finding
-from bench.records.counts import Count
-from bench.records.evaluation import Evaluation
 from bench.records.files import write_text
-from bench.records.layers import LayerFile
-from bench.records.measurement import Record
-from bench.reporting.report.cells import KINDS, Column, Table, typeset
+from bench.reporting.report.cells import KINDS, Column, Table, typeset, with_subscripts
 from bench.reporting.report.evaluated import evaluated_tables
 from bench.reporting.report.measurements import environments, measured_table
 from bench.reporting.report.paper_tables import paper_table
 from bench.reporting.report.plots import accuracy_plot, speed_up_plot
+from bench.reporting.report.results import Results
 from bench.reporting.report.strips import strips
 
 PACKAGE = "bench.reporting.report"
@@ -34,25 +30,6 @@ SCRIPTS = ("elements", "theme", "tables", "tooltip", "scatter", "plots", "layers
 """In the order in which they are joined."""
 
 REPRODUCED = {"yes": "yes", "average": "yes", "circular": "circular", "no": "no"}
-
-
-@dataclass(frozen=True)
-class Results:
-    """What lies in a folder of results.
-
-    Attributes:
-        counts: of systems.
-        layers: of systems and backbones.
-        findings: of the audit.
-        machines: records of each machine, by the name of its folder; those of the first stand in Tables I to V.
-        evaluations: of any systems.
-    """
-
-    counts: Sequence[Count]
-    layers: LayerFile
-    findings: Sequence[Finding]
-    machines: Mapping[str, Sequence[Record]]
-    evaluations: Sequence[Evaluation]
 
 
 def write_report(results: Results, path: Path) -> Path:
@@ -78,6 +55,7 @@ def report(results: Results) -> str:
             "systems": results.layers.systems,
             "layers": results.layers.layers,
             "titles": {count.system: count.title for count in results.counts},
+            "sizes": [each._asdict() for each in results.sizes],
         },
         "strips": strips(results.counts, results.evaluations),
     }
@@ -107,7 +85,7 @@ def _jinja() -> Jinja:
     jinja = Jinja(
         loader=PackageLoader(PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    jinja.filters["typeset"] = typeset
+    jinja.filters |= {"typeset": typeset, "with_subscripts": with_subscripts}
     return jinja
 
 
@@ -153,8 +131,8 @@ def _judged(table: Table) -> list[str]:
 def _audit(findings: Sequence[Finding]) -> Table:
     columns = [Column("", words) for words in ("System", "Table", "Check", "Column")]
     columns += [Column("", "Published", "published"), Column("", "Recomputed", "counted"), Column("", "Explanation")]
-    rows = [
-        [each.system, each.table, each.check, each.column, each.published, each.recomputed, each.explanation]
-        for each in findings
-    ]
+    rows = []
+    for each in findings:
+        words = (text.replace("_", " ") for text in (each.check, each.column))
+        rows.append([each.system, each.table, *words, each.published, each.recomputed, each.explanation])
     return Table("audit-table", "Printed values that contradict each other, or our counts", columns, rows)

@@ -35,7 +35,7 @@ def paper_table(
         heading = HEADINGS[name]
         columns.append(Column(heading.group, heading.words, kind_of(name)))
         texts.append([in_digits(value, heading.format) for value in frame[name]])
-    for setup, name in measured.columns:
+    for setup, name in measured.columns.to_flat_index():
         if name in MEASURED_WORDS and name not in ("system", "model"):
             columns.append(Column(_group(setup, name), MEASURED_WORDS[name], kind_of(name)))
             texts.append(measured_texts(measured, setup, name))

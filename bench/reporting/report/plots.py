@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -98,11 +98,11 @@ def speed_up_plot(records: Iterable[Record]) -> list[dict[str, Any]]:
     return found
 
 
-def _measured_accuracies(evaluations: Sequence[Evaluation]) -> dict[str, Mapping[str, Any]]:
+def _measured_accuracies(evaluations: Sequence[Evaluation]) -> dict[str, pd.Series]:
     """Of systems under their own decisions on their whole validation split, by system."""
     own = [each for each in evaluations if each.trained and each.limit is None and each.policy in OWN_POLICIES]
     own = [each for each in own if each.split == "val" and each.data == workload_of(each.system)]
-    return {row["system"]: row for row in accuracy_against_cost(own).to_dict("records")} if own else {}
+    return {str(row["system"]): row for _, row in accuracy_against_cost(own).iterrows()} if own else {}
 
 
 def _best_points(records: Iterable[Record], evaluated: set[str]) -> Iterator[tuple[Setup, pd.DataFrame]]:

@@ -19,12 +19,12 @@ CLIPS = 12
 """Of each system."""
 
 SEEDED = (
-    "Not of real clips: sequences that T_M could have made, drawn by the seeded policy published, whose shares of frames"
-    " over many clips are those of the published table. Operations are counted (exact convention)."
+    "Not of real clips: sequences that T_M could have made, drawn by the seeded policy published, whose shares of"
+    " frames over many clips are those of the published table. Operations are counted (exact convention)."
 )
 EVALUATED = (
-    "Decisions of the temporal sampler, seed {seed}, on the first {clips} of {all} held-out clips of {data} with trained"
-    " weights. Operations are counted, those that were executed (exact convention)."
+    "Decisions of the temporal sampler, seed {seed}, on the first {clips} of {all} held-out clips of {data} with"
+    " trained weights. Operations are counted, those that were executed (exact convention)."
 )
 
 

@@ -20,6 +20,10 @@ const SUBSCRIPTS = "₀₁₂₃₄₅₆₇₈₉";
 const typeset = (text) =>
   text.replace(/\b([ST])_(\d+)/g, (_, letter, digits) => letter + [...digits].map((digit) => SUBSCRIPTS[digit]).join(""));
 
+// Prose with the subscripts of S_k and T_M, as nodes
+const withSubscripts = (text) =>
+  text.split(/\b([ST]_\w)/).map((part) => (/^[ST]_\w$/.test(part) ? html("span", {}, part[0], html("sub", {}, part[2])) : part));
+
 // A number with so many significant digits, never as a power of ten
 function digits(value, significant = 4) {
   if (!value) return "0";

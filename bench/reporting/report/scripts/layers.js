@@ -1,30 +1,38 @@
 // What each part of a system costs in the order in which it runs: its own operations, and those so far.
 
-const BEST_BARS = 90; // the finest detail with no more bars is shown first
+const BEST_BARS = 75; // the finest detail with no more bars is shown first
+const NAMED_BARS = 110; // more have no room for their names
 const BAR = 9; // pixels at least
-const PANELS = { top: 30, curve: 210, gap: 22, bars: 150, bottom: 34, left: 62, right: 14 };
+const NAMED_BAR = 15;
+const PANELS = { top: 30, curve: 210, gap: 22, bars: 150, bottom: 34, names: 132, left: 62, right: 14 };
 
-// Layers of a stage whose names begin with the same parts, and that run one after another, are one
+// Layers of a stage whose names begin with the same parts, and that run one after another, are one part; parts that
+// multiply nothing belong to the next that does, or, at the end of a stage, to the last
 function merged(stages, depth, convention) {
   const found = [];
-  let total = 0;
   for (const [stage, layers] of stages) {
-    let last = null;
-    for (const [name, type, paper, exact] of layers) {
-      const own = convention === "paper" ? paper : exact;
-      const group = name.split(".").slice(0, depth).join(".") || "(the system itself)";
-      total += own;
-      if (last && last.name === group && depth !== Infinity) {
-        last.flops += own;
-        last.total = total;
-        last.layers += 1;
-      } else {
-        last = { stage, name: group, type, flops: own, total, layers: 1 };
-        found.push(last);
-      }
+    const parts = [];
+    for (const [name, type, macs, paper, exact] of layers) {
+      const own = { stage, name: named(name, depth), type, macs, flops: convention === "paper" ? paper : exact, layers: 1 };
+      const last = parts[parts.length - 1];
+      if (last && depth !== Infinity && (last.name === own.name || !last.macs)) parts[parts.length - 1] = joined(last, own);
+      else parts.push(own);
     }
+    const [before, last] = parts.slice(-2);
+    if (depth !== Infinity && parts.length > 1 && !last.macs) parts.splice(-2, 2, joined(before, last));
+    found.push(...parts);
   }
+  let total = 0;
+  for (const part of found) part.total = total += part.flops;
   return found;
+}
+
+const named = (name, depth) => name.split(".").slice(0, depth).join(".") || "(the system itself)";
+
+// Two parts as one, with the name of the one that multiplies, or of the later one
+function joined(first, second) {
+  const { name, type } = first.macs && !second.macs ? first : second;
+  return { ...first, name, type, macs: first.macs + second.macs, flops: first.flops + second.flops, layers: first.layers + second.layers };
 }
 
 class LayerPlot {
@@ -43,12 +51,13 @@ class LayerPlot {
     this.width = this.canvas.clientWidth;
     this.tooltip.hide();
     const room = Math.max(240, this.width - PANELS.left - PANELS.right);
-    const step = Math.max(BAR, room / bars.length);
+    const isNamed = bars.length <= NAMED_BARS;
+    const step = Math.max(isNamed ? NAMED_BAR : BAR, room / bars.length);
     const width = Math.ceil(PANELS.left + PANELS.right + step * bars.length);
     const curveEnd = PANELS.top + PANELS.curve;
     const barsTop = curveEnd + PANELS.gap;
     const barsEnd = barsTop + PANELS.bars;
-    const height = barsEnd + PANELS.bottom;
+    const height = barsEnd + (isNamed ? PANELS.names : PANELS.bottom);
     const total = bars.length ? bars[bars.length - 1].total : 0;
     const most = Math.max(...bars.map(({ flops }) => flops), 1);
     const unit = total >= 1e8 ? [1e9, "GFLOPs"] : [1e6, "MFLOPs"];
@@ -74,7 +83,11 @@ class LayerPlot {
       return { node, lines };
     });
     root.append(...marks.map(({ node }) => node), svg("line", { class: "axis", x1: PANELS.left, x2: width - PANELS.right, y1: barsEnd, y2: barsEnd }), svg("line", { class: "axis", x1: PANELS.left, x2: width - PANELS.right, y1: curveEnd, y2: curveEnd }));
-    root.append(svg("text", { class: "title", x: PANELS.left + Math.min(room, width) / 2, y: height - 10, "text-anchor": "middle" }, `${bars.length} parts in the order in which they run`));
+    bars.forEach(({ name }, place) => {
+      const [x, y] = [PANELS.left + (place + 0.5) * step + 4, barsEnd + 8];
+      if (isNamed) root.append(svg("text", { class: "tick", x, y, transform: `rotate(-90 ${x} ${y})`, "text-anchor": "end", "aria-hidden": "true" }, name.length > 20 ? `…${name.slice(-19)}` : name));
+    });
+    if (!isNamed) root.append(svg("text", { class: "title", x: PANELS.left + Math.min(room, width) / 2, y: height - 10, "text-anchor": "middle" }, `${bars.length} layers in the order in which they run`));
     this.canvas.replaceChildren(root);
     explore(marks, this.tooltip, ({ node }) => node.scrollIntoView({ block: "nearest", inline: "nearest" }));
     this.alternative.show(
@@ -99,14 +112,33 @@ class LayerPlot {
       const x = PANELS.left + from * step;
       bands.append(svg("rect", { class: "stage", x, width: count * step, y: PANELS.top - 22, height: end - PANELS.top + 22 }));
       const at = Math.max(x + 4, free);
-      names.append(svg("text", { x: at, y: PANELS.top - 8 }, stage));
+      const isLast = from + count === bars.length && count * step < stage.length * 6.6;
+      names.append(isLast ? svg("text", { x: x + count * step, y: PANELS.top - 8, "text-anchor": "end" }, stage) : svg("text", { x: at, y: PANELS.top - 8 }, stage));
       free = at + stage.length * 6.6 + 8;
     }
     root.append(bands, names);
   }
 }
 
-function startLayers({ systems, layers, titles }) {
+// SAN19 against the side of its input, as Fig. 3 of the paper
+function startSizes(sizes, convention) {
+  if (!sizes.length) return;
+  byId("sizes").hidden = false;
+  const plot = new Scatter(byId("sizes-plot"), "SAN19 by the side of its input");
+  const draw = () => {
+    const y = `GFLOPs, ${convention.value} convention, counted`;
+    const points = sizes.map(({ size, ...gflopsBy }) => {
+      const gflops = gflopsBy[`gflops_${convention.value}`];
+      return { system: `N = ${size}`, title: `N = ${size}`, group: "T_1", crops: 0, x: [size], y: [gflops], lines: [`3 × ${size} × ${size}`, `${digits(gflops)} ${y}`] };
+    });
+    plot.show({ points, x: "Side N of the input, 3 × N × N", y, curve: true });
+    plot.alternative.show("SAN19 by the side of its input", ["Side", { words: y, kind: "counted" }], () => points.map((point) => [point.x[0], digits(point.y[0])]));
+  };
+  convention.addEventListener("change", draw);
+  draw();
+}
+
+function startLayers({ systems, layers, titles, sizes }) {
   const [system, convention, depth] = ["layers-system", "layers-convention", "layers-depth"].map(byId);
   const plot = new LayerPlot(byId("layers-plot"));
   const ids = Object.keys(systems);
@@ -133,4 +165,5 @@ function startLayers({ systems, layers, titles }) {
   system.closest(".controls").hidden = false;
   details();
   draw();
+  startSizes(sizes, convention);
 }

@@ -44,13 +44,14 @@ class Scatter {
     new ResizeObserver(() => this.picture && this.canvas.clientWidth !== this.width && this.draw()).observe(this.canvas);
   }
 
-  // picture: {points: [{x, y, title, lines, group, crops}], x: label, y: label, front, diagonal}
+  // picture: {points: [{x, y, title, lines, group, crops}], x: label, y: label}, and which lines there are: front,
+  // diagonal, or curve through all points
   show(picture) {
     this.picture = picture;
     const range = (values) => {
       const [low, high] = [Math.min(...values), Math.max(...values)];
       const room = ROOM * (high - low || Math.abs(high) || 1);
-      return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
+      return [low >= 0 && low < high / 2 ? 0 : low - room, high + room];
     };
     const points = picture.points;
     const whole = { x: [0, 1], y: [0, 1] };
@@ -115,6 +116,7 @@ class Scatter {
     const plane = svg("g", { "clip-path": `url(#${clip})` });
     if (picture.diagonal) plane.append(svg("line", { class: "diagonal", x1: this.toX(0), y1: this.toY(0), x2: this.toX(1e3), y2: this.toY(1e3) }));
     if (picture.front) plane.append(this.frontLine());
+    if (picture.curve) plane.append(svg("polyline", { class: "curve", points: picture.points.map(({ x, y }) => `${this.toX(x[0])},${this.toY(y[0])}`).join(" ") }));
     const marks = this.marks();
     plane.append(...marks.map(({ node }) => node));
     if (picture.front) this.drawNames(plane, inner);
@@ -174,7 +176,8 @@ class Scatter {
     const taken = this.picture.points.map((point) => ({ x: this.toX(point.x[0]) - 6, y: this.toY(point.y[0]) - 6, width: 12, height: 12 }));
     const meets = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
     for (const point of paretoFront(this.picture.points)) {
-      const name = typeset(point.title);
+      const others = this.picture.points.filter(({ title }) => title === point.title);
+      const name = typeset(point.title) + (others.length > 1 ? ` (${point.inputs})` : "");
       const [x, y, width] = [this.toX(point.x[0]), this.toY(point.y[0]), name.length * 6.6];
       const places = [{ x: x - width - 8, y: y - 18 }, { x: x - width / 2, y: y - 24 }, { x: x + 9, y: y - 18 }, { x: x + 9, y: y + 6 }];
       const box = places.map((place) => ({ ...place, width, height: 14 })).find((each) => each.x > inner.left && each.x + width < inner.right && each.y > inner.top && !taken.some((other) => meets(each, other)));
@@ -243,7 +246,8 @@ class Scatter {
   }
 
   drawKey() {
-    const { points } = this.picture;
+    const { points, curve } = this.picture;
+    if (curve) return;
     const entry = (group, shape, words) =>
       html("li", { class: group }, svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, svg("path", { class: "shape", d: SHAPES[shape] })), words);
     const groups = [...new Set(points.filter((point) => point.group !== "baseline").map((point) => point.group))].sort();

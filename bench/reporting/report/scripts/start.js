@@ -12,7 +12,9 @@ const seen = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
     for (const link of links.values()) link.removeAttribute("aria-current");
-    links.get(target.id)?.setAttribute("aria-current", "true");
+    const link = links.get(target.id);
+    link?.setAttribute("aria-current", "true");
+    if (link) link.closest("ul").scrollLeft = link.offsetLeft - 24;
   }
 }, { rootMargin: "-15% 0px -75% 0px" });
 for (const section of document.querySelectorAll("main > section")) seen.observe(section);

@@ -34,5 +34,5 @@ function strip({ system, source, note, clips }) {
     return row;
   });
   const table = html("table", {}, html("caption", {}, title), html("thead", {}, html("tr", {}, ...head)), html("tbody", {}, ...rows));
-  return [html("div", { class: "scroll strip", role: "region", tabindex: 0, "aria-label": title }, table), html("p", { class: "aside" }, note)];
+  return [html("div", { class: "scroll strip", role: "region", tabindex: 0, "aria-label": title }, table), html("p", { class: "aside" }, ...withSubscripts(note))];
 }
