@@ -22,17 +22,10 @@ HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window
 
 def evaluation(system: str, policy: str, right: int, decisions: str, seed: int = 0) -> Evaluation:
     """Of twenty clips of the data set mini, the first of which were told right."""
-    clips = [
-        ClipOutcome(
-            f"clip-{number}",
-            (1, 2),
-            ((1, 0) if number < right else (0, 1), (2, 3)),
-            ((2.0, 1.0),) * 2,
-            decisions,
-            10**9,
-        )
-        for number in range(20)
-    ]
+    clips = []
+    for number in range(20):
+        verbs = (1, 0) if number < right else (0, 1)
+        clips.append(ClipOutcome(f"clip-{number}", (1, 2), (verbs, (2, 3)), ((2.0, 1.0),) * 2, decisions, 10**9))
     stages = {"scan": 10, "decide": 1, "hallucinate": 3, "look": 100, "classify": 6}
     counted = {name: 10**6 * flops for name, flops in stages.items()}
     return Evaluation(

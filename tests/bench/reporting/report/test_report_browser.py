@@ -204,11 +204,12 @@ def test_points_lie_where_their_values_are(page: Any, data: Any) -> None:
 
 
 def shown_range(page: Any, plot: str = "accuracy-plot") -> float:
-    """Pixels for a GFLOP: between the ticks."""
+    """Pixels from the first point to the last."""
     return page.evaluate(
         """(plot) => {
-            const nodes = [...document.querySelectorAll(`#${plot} .point .shape`)].map((node) => node.getBoundingClientRect().x);
-            return Math.max(...nodes) - Math.min(...nodes);
+            const nodes = [...document.querySelectorAll(`#${plot} .point .shape`)];
+            const places = nodes.map((node) => node.getBoundingClientRect().x);
+            return Math.max(...places) - Math.min(...places);
         }""",
         plot,
     )
