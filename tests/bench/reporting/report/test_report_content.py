@@ -89,7 +89,7 @@ def test_numbers_are_those_of_the_tables(page: Parsed, frames: dict[int, pd.Data
                 decimals = len(re.sub(r" .*", "", text).partition(".")[2])
                 assert number(text) == pytest.approx(float(expected), abs=0.5000001 * 10**-decimals)
             compared += bool(text)
-    assert compared >= 3 * len(frame)
+    assert compared > 2 * len(frame)
 
 
 def test_published_digits_are_those_of_the_paper(page: Parsed) -> None:
@@ -162,7 +162,8 @@ def test_evaluations_have_tables_with_their_spread(page: Parsed) -> None:
 def test_the_audit_is_there_in_full(page: Parsed, folder: Path) -> None:
     findings = json.loads((folder / "audit.json").read_text())["findings"]
     table = page.tables["audit-table"]
-    assert [row[-1].text for row in table.body] == [each["explanation"] for each in findings]
+    expected = [each["explanation"].replace("T_1", "T₁").replace("T_4", "T₄") for each in findings]
+    assert [row[-1].text for row in table.body] == expected
     assert table.column("", "Published") == [each["published"] for each in findings]
 
 
@@ -256,9 +257,10 @@ def hostile(folder: Path, tmp_path: Path, make_record: MakeRecord) -> Path:
     write_counts([first, *counts], copy / "counts.json")
     record = make_record(f"epic/{HOSTILE}", [9.0] * 15, environment={"cpu": HOSTILE}, notes=[HOSTILE])
     write_record(record, copy / "records" / "a-cpu" / "hostile.json")
-    clips = [replace(clip, id=HOSTILE) for clip in EVALUATIONS[0].clips]
-    path = evaluation_path(copy, "mini", "val", None, "mini/s3-t2", "learned", 0)
-    write_evaluation(replace(EVALUATIONS[0], clips=clips), path)
+    for each in EVALUATIONS:
+        clips = [replace(clip, id=clip.id + HOSTILE) for clip in each.clips]
+        path = evaluation_path(copy, "mini", "val", None, each.system, each.policy, each.seed)
+        write_evaluation(replace(each, clips=clips), path)
     return make_report(copy, copy / "report.html")
 
 
@@ -269,7 +271,8 @@ def test_hostile_names_stay_text(hostile: Path) -> None:
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert page.tables["table-1"].column("", "Model")[-1] == HOSTILE
     assert page.data["layers"]["titles"][f"epic/{HOSTILE}"] == HOSTILE
-    assert next(strip for strip in page.data["strips"] if strip["source"] == "evaluated")["clips"][0]["name"] == HOSTILE
+    (strip,) = (strip for strip in page.data["strips"] if strip["source"] == "evaluated")
+    assert strip["clips"][0]["name"] == f"clip-0{HOSTILE}"
 
 
 def test_hostile_names_run_nothing_in_a_browser(hostile: Path, browser: object) -> None:
