@@ -51,7 +51,7 @@ class Scatter {
     const range = (values) => {
       const [low, high] = [Math.min(...values), Math.max(...values)];
       const room = ROOM * (high - low || Math.abs(high) || 1);
-      return [low >= 0 && low < high / 2 ? 0 : low - room, high + room];
+      return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
     };
     const points = picture.points;
     const whole = { x: [0, 1], y: [0, 1] };
@@ -60,7 +60,7 @@ class Scatter {
       const both = range(points.flatMap((point) => [...point.x, ...point.y]));
       whole.x = [...both];
       whole.y = [...both];
-    }
+    } else if (whole.x[0] > 0 && whole.x[0] < whole.x[1] / 2) whole.x[0] = 0; // costs are seen in proportion
     this.whole = whole;
     this.view = structuredClone(whole);
     this.status.textContent = "";

@@ -14,7 +14,7 @@ class Tooltip {
     this.box.replaceChildren(...lines.map((line) => html("p", {}, line)));
     this.box.hidden = false;
     const host = this.host.getBoundingClientRect();
-    const own = mark.getBoundingClientRect();
+    const own = (mark.querySelector(".halo, .bar") ?? mark).getBoundingClientRect();
     const x = own.left + own.width / 2 - host.left;
     const left = Math.max(0, Math.min(x - this.box.offsetWidth / 2, host.width - this.box.offsetWidth));
     const above = own.top - host.top - this.box.offsetHeight - 8;

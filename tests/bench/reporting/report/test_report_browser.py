@@ -230,7 +230,9 @@ def test_the_plot_is_zoomed_by_buttons(page: Any) -> None:
 
 
 def test_the_plot_is_zoomed_by_a_rectangle_the_wheel_and_keys(page: Any) -> None:
-    whole, box = shown_range(page), page.locator("#accuracy-plot .canvas svg").bounding_box()
+    canvas = page.locator("#accuracy-plot .canvas")
+    canvas.evaluate("node => node.scrollIntoView({ block: 'center', behavior: 'instant' })")
+    whole, box = shown_range(page), canvas.bounding_box()
     page.mouse.move(box["x"] + 100, box["y"] + 60)
     page.mouse.down()
     page.mouse.move(box["x"] + 400, box["y"] + 300, steps=4)
@@ -352,7 +354,7 @@ def test_any_system_is_explored_layer_by_layer(page: Any, folder: Path) -> None:
 
 def test_stages_of_an_adaptive_system_are_named(page: Any) -> None:
     page.select_option("#layers-system", "epic/s3-t4")
-    named = page.locator("#layers-plot svg text").all_inner_texts()
+    named = page.locator("#layers-plot svg text").all_text_contents()
     assert {"scan", "decide", "hallucinate", "look", "classify"} <= set(named)
 
 
@@ -434,7 +436,7 @@ def test_the_page_never_scrolls_sideways(open_page: Open, width: int) -> None:
 
 def test_numbers_line_up(page: Any) -> None:
     edges = page.locator("#table-1 tbody td:nth-child(7)").evaluate_all(
-        """all => all.map((cell) => {
+        """all => all.filter((cell) => cell.textContent).map((cell) => {
             const range = document.createRange();
             range.selectNodeContents(cell);
             return Math.round(range.getBoundingClientRect().right);
