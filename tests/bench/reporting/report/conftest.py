@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from made_up_records import MakeRecord
-from report_material import EVALUATIONS, SYSTEMS, records
+from report_material import EVALUATIONS, PATIENCE, SYSTEMS, records
 
 from bench.records.evaluation import evaluation_path, write_evaluation
 from bench.records.measurement import write_record
@@ -45,7 +45,7 @@ def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         options = ["--no-sandbox"] if os.geteuid() == 0 else []
         try:
-            found = playwright.chromium.launch(executable_path=own, args=options)
+            found = playwright.chromium.launch(executable_path=own, args=options, timeout=PATIENCE)
         except sync_api.Error as error:
             pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
         yield found

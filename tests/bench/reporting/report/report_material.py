@@ -17,6 +17,9 @@ SYSTEMS = (
     *("ucf101/s0", "ucf101/s3", "ucf101/s0-t1", "ucf101/s3-t4", "ucf101/tsn-resnet50", "ucf101/res3d-18"),
     *("mini/s3", "mini/s3-t2", "mini/tbn-ra"),
 )
+PATIENCE = 600_000
+"""Milliseconds after which a browser that does not answer is given up; on a machine that is busy it takes long."""
+
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\"'&"
 
 

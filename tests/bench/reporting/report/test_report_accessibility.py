@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_material import PATIENCE
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -16,7 +17,7 @@ def page(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Itera
         viewport={"width": 1280, "height": 900}, color_scheme=request.param, offline=True, reduced_motion="reduce"
     )
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE)
     page.goto(page_file.as_uri())
     yield page
     context.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from parsed import Parsed
+from report_material import PATIENCE
 
 from bench.records.layers import read_layers
 
@@ -24,7 +25,7 @@ def open_page(browser: Any, page_file: Path) -> Iterator[Open]:
         context = browser.new_context(viewport={"width": width, "height": height}, offline=True, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
@@ -244,7 +245,7 @@ def test_the_plot_is_zoomed_by_a_rectangle_the_wheel_and_keys(page: Any) -> None
     page.keyboard.down("Control")
     page.mouse.wheel(0, -100)
     page.keyboard.up("Control")
-    page.wait_for_timeout(100)
+    page.wait_for_function("document.querySelector('#accuracy-plot .zoom output').textContent.startsWith('Zoomed')")
     assert shown_range(page) == pytest.approx(whole / 0.8, rel=0.01)
     page.locator("#accuracy-plot .point[tabindex='0']").focus()
     page.keyboard.press("0")
@@ -430,7 +431,7 @@ def test_the_page_never_scrolls_sideways(open_page: Open, width: int) -> None:
     for summary in page.locator("details").all():
         summary.evaluate("node => node.open = true")
     page.select_option("#layers-depth", "every")
-    page.wait_for_timeout(200)
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # all is drawn
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 

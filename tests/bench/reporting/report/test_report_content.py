@@ -11,12 +11,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from made_up_records import MakeRecord
 from parsed import Parsed, ParsedTable
-from report_material import EVALUATIONS, HOSTILE, SYSTEMS
+from report_material import EVALUATIONS, HOSTILE, PATIENCE, SYSTEMS
 
 from bench.cli import main
 from bench.published.tables import read_table
@@ -275,14 +276,15 @@ def test_hostile_names_stay_text(hostile: Path) -> None:
     assert strip["clips"][0]["name"] == f"clip-0{HOSTILE}"
 
 
-def test_hostile_names_run_nothing_in_a_browser(hostile: Path, browser: object) -> None:
-    page = browser.new_page(bypass_csp=True)  # type: ignore[attr-defined]  # so that escaping alone must do
+def test_hostile_names_run_nothing_in_a_browser(hostile: Path, browser: Any) -> None:
+    page = browser.new_page(bypass_csp=True)  # so that escaping alone must do
+    page.set_default_timeout(PATIENCE)
     page.goto(hostile.as_uri())
     page.select_option("#decisions-system", "mini/s3-t2")
     page.select_option("#accuracy-data", "mini")
     for summary in page.locator("summary").all():
         summary.evaluate("node => node.parentElement.open = true")
-    page.wait_for_timeout(200)
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # all is drawn
     assert page.evaluate("window.hacked") is None
     assert page.locator("img").count() == 0
     page.close()
