@@ -83,6 +83,17 @@ def _picture(path: Path | None) -> Path | None:
     return path
 
 
+def _page(path: Path | None) -> Path | None:
+    """Refuse a page that cannot be written, before the work is done."""
+    if path is not None:
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--out {path}: the name must end in .html")
+        if path.is_dir():
+            raise RunError(f"cannot write {path}: it is a folder")
+        _writable(path.parent)
+    return path
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Adapter = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads annotations when the program runs)
@@ -411,6 +422,28 @@ def figures(
         found = systems(adapter).find(system)
         files += make_clip_figures(of_clip, clip, found, policy, weights, out, frames)
     _show_files(files, json)
+
+
+@app.command()
+def report(
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(callback=_page, help="The HTML file; RESULTS/report.html if not given."),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Folder of what `foveabench reproduce` made.")] = Path("results"),
+    machine: Machine = None,
+    json: Json = False,
+) -> None:
+    """Put everything that lies in a folder of results into one HTML file, which opens without a network.
+
+    Tables that can be sorted and filtered, accuracy against cost, layers, speed-ups, decisions, environments and the
+    audit. No model is run.
+
+    Examples: foveabench report · foveabench report --results results --out report.html
+    """
+    from bench.reproduce import REPORT, make_report
+
+    _show_files([make_report(results, results / REPORT if out is None else out, machine)], json)
 
 
 @app.command()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from bench.display import note, progress
 from bench.errors import UsageError
 from bench.published.audit import Finding, StageCosts, audit
-from bench.records.counts import Count, count_all, read_counts, write_counts
+from bench.records.counts import Count, count_of, read_counts, write_counts
 from bench.records.files import write_text
+from bench.records.layers import layer_file, write_layers
 from bench.records.measurement import Record, read_records
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from bench.systems.registry import System
 
 COUNTS = "counts.json"
+LAYERS = "layers.json"
 RECORDS = "records"
 EVALUATIONS = "evaluations"
+AUDIT = "audit.json"
+REPORT = "report.html"
 ALL_TABLES = (1, 2, 3, 4, 5)
 
 
@@ -43,21 +47,43 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
     records = records_of(out, machine)
     evaluations = evaluations_of(out)
     counts = make_counts(out, systems)
-    files = [out / COUNTS, *make_figures(out, [], records, counts)]
+    files = [out / COUNTS, out / LAYERS, *make_figures(out, [], records, counts)]
     files += make_tables(out, ALL_TABLES, records, evaluations, counts)
     files += write_others(out)
     files += [*make_evaluated(out, counts, evaluations, records), *write_audit(out), *write_pages(out)]
+    files.append(make_report(out, out / REPORT, machine))
     write_text(out / "README.md", _index(out, files))
     return [*files, out / "README.md"]
 
 
 def make_counts(out: Path, systems: Iterable[System]) -> list[Count]:
-    """Count systems of a workload, with progress, and keep the counts in the folder."""
-    chosen = [system for system in systems if system.workload]
+    """Count systems, with progress, and keep in the folder the counts of those of a workload, and the layers of all."""
+    from bench.systems.costs import count_system
+
+    chosen, counts, profiles = list(systems), [], []
     with progress(len(chosen)) as advance:
-        counts = count_all(chosen, lambda name: advance(f"counting {name}"))
+        for system in chosen:
+            advance(f"counting {system.id}")
+            cost = count_system(system, "paper")
+            profiles.append((system.id, cost.profile))
+            if system.workload:
+                counts.append(count_of(cost))
     write_counts(counts, out / COUNTS)
+    write_layers(layer_file(profiles), out / LAYERS)
     return counts
+
+
+def machines_of(out: Path, wanted: str | None = None) -> list[str]:
+    """Names of the machines that have measurements, the wanted one first.
+
+    Raises:
+        UsageError: no measurements of the wanted one.
+    """
+    machines = sorted(folder.name for folder in (out / RECORDS).glob("*/"))
+    if wanted is not None and wanted not in machines:
+        known = ", ".join(machines) or "none"
+        raise UsageError(f"no measurements of the machine {wanted!r} in {out / RECORDS}: there are {known}")
+    return sorted(machines, key=lambda name: name != wanted)
 
 
 def records_of(out: Path, machine: str | None = None) -> list[Record]:
@@ -66,11 +92,7 @@ def records_of(out: Path, machine: str | None = None) -> list[Record]:
     Raises:
         UsageError: no measurements of that machine.
     """
-    machines = sorted(folder.name for folder in (out / RECORDS).glob("*/"))
-    if machine is not None and machine not in machines:
-        known = ", ".join(machines) or "none"
-        raise UsageError(f"no measurements of the machine {machine!r} in {out / RECORDS}: there are {known}")
-    chosen = machine or next(iter(machines), None)
+    chosen = next(iter(machines_of(out, machine)), None)
     return read_records(out / RECORDS / chosen, lambda problem: note(f"warning: {problem}")) if chosen else []
 
 
@@ -106,6 +128,35 @@ def make_evaluated(
         decisions(out, evaluations) if learned_against_others(whole)["rival"].isin(AT_COST_OF_LEARNED).any() else []
     )
     return files
+
+
+def make_report(folder: Path, out: Path, machine: str | None = None) -> Path:
+    """Write the report on what lies in a folder of results, without running a model.
+
+    Args:
+        folder: what `reproduce_all` made, with records and evaluations, if there are any.
+        out: the HTML file.
+        machine: whose measurements go into Tables I to V; the first's by name if not given.
+
+    Raises:
+        UsageError: no measurements of that machine.
+        RunError: counts, layers, Fig. 3 or the audit are missing or damaged, or the file cannot be written.
+    """
+    from bench.records.layers import read_layers
+    from bench.reporting.report.page import write_report
+    from bench.reporting.report.results import Results, read_audit, read_sizes
+
+    machines = machines_of(folder, machine)
+    records = {name: records_of(folder, name) for name in machines}
+    results = Results(
+        read_counts(folder / COUNTS),
+        read_layers(folder / LAYERS),
+        read_sizes(folder / "fig3.csv"),
+        read_audit(folder / AUDIT),
+        records,
+        evaluations_of(folder),
+    )
+    return write_report(results, out)
 
 
 def write_pages(out: Path) -> list[Path]:
@@ -214,7 +265,7 @@ def write_audit(out: Path) -> list[Path]:
 
     findings = audit_published()
     note(f"audit: {len(findings)} published values that no rounding explains")
-    write_text(out / "audit.json", json.dumps({"findings": [asdict(f) for f in findings]}, indent=1) + "\n")
+    write_text(out / AUDIT, json.dumps({"findings": [asdict(f) for f in findings]}, indent=1) + "\n")
     frame = pd.DataFrame(findings)
     write_text(out / "audit.csv", frame.to_csv(index=False, lineterminator="\n"))
     shown = frame[["table", "system", "check", "column", "published", "recomputed", "explanation"]]
@@ -223,12 +274,13 @@ def write_audit(out: Path) -> list[Path]:
         f"# Audit of the published tables\n\n{len(findings)} printed values that no rounding explains. "
         f"`recomputed` is what should be printed.\n\n{shown.to_markdown(index=False)}\n",
     )
-    return [out / "audit.json", out / "audit.csv", out / "audit.md"]
+    return [out / AUDIT, out / "audit.csv", out / "audit.md"]
 
 
 def _index(out: Path, files: Sequence[Path]) -> str:
     what = {
         COUNTS: "what every system costs, *counted*, from which the tables are made",
+        LAYERS: "what every layer of every system and backbone costs, *counted*",
         "fig3": "GFLOPs of SAN19 against the side of its input, *counted*",
         "fig13": "GFLOPs of SAN19 accumulated over its layers at 112 pixels, *counted*",
         "table1": "Table I, EPIC-KITCHENS: baselines and spatial samplers; *published* and *counted*",
@@ -237,6 +289,7 @@ def _index(out: Path, files: Sequence[Path]) -> str:
         "table4": "Table IV, UCF-101: baselines and spatial samplers; *published* and *counted*",
         "table5": "Table V, UCF-101: spatial and temporal samplers; *published* and *counted*",
         "others": "newer adaptive systems, AR-Net, AdaFocus, FrameExit; *published*, and bounds of what is *counted*",
+        REPORT: "everything here as one page that opens without a network: tables, plots, layers, decisions",
         "audit": "published values that contradict each other",
         "speedup": "operations saved against time saved, of every S_k, T_M; *counted* and *measured*",
         "latency": "latency of frames by decision, *measured*",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter
 from bench.records.files import read_json, write_text
 
 if TYPE_CHECKING:
+    from bench.systems.costs import SystemCost
     from bench.systems.registry import System
 
 SCHEMA: Literal[1] = 1
@@ -112,28 +113,24 @@ class Count:
         return self.paper_per_frame if self.published_spatial is None else float(self.published_spatial)
 
 
-def count_all(systems: Iterable[System], advance: Callable[[str], None] = lambda _: None) -> list[Count]:
-    """Count systems; `advance` is called with each id before it is counted."""
-    counts = []
-    for system in systems:
-        advance(system.id)
-        counts.append(count_one(system))
-    return counts
-
-
 def count_one(system: System) -> Count:
     """Count one system in both conventions, and in the published accounting if it is one of the paper's.
 
     Raises:
         UsageError, RunError: as `count_system`.
     """
+    from bench.systems.costs import count_system
+
+    return count_of(count_system(system, "paper"))
+
+
+def count_of(cost: SystemCost) -> Count:
+    """What a count in the `paper` convention, beside which it has the `exact` one, says of a system of a workload."""
     from bench.published.tables import FRAMES
     from bench.systems.accounting import KEPT, UNDIVIDED, published_spatial, published_stages
     from bench.systems.builtin import CROPS
-    from bench.systems.costs import count_system
 
-    cost = count_system(system, "paper")
-    exact = cost.exact
+    system, exact = cost.system, cost.exact
     workload, crops = system.workload, system.crops or 0
     # Only the paper's own systems can have these ids.
     published = workload in FRAMES and crops in CROPS

@@ -24,7 +24,7 @@ class Heading(NamedTuple):
 
 _GFLOPS, _TOTAL, _STAGES = "GFLOPs per frame", "TFLOPs in total", "Counted GFLOPs"
 _ACCURACY, _TRADE_OFF, _SPEED_UP = "Accuracy (%), published", "GFLOPs per % of top-1", "Speed-up"
-_HEADINGS = {
+HEADINGS = {
     "system": Heading("", "System"),
     "model": Heading("", "Model"),
     "backbone": Heading("", "Backbone"),
@@ -64,7 +64,7 @@ _HEADINGS = {
     "note": Heading("", "Note"),
 }
 
-_MEASURED_WORDS = {
+MEASURED_WORDS = {
     "system": "System",
     "model": "Model",
     "top1_measured": "top-1 (%)",
@@ -220,9 +220,9 @@ def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:
     """Everything as text, under a group and words of its own."""
     if number == 3:
         return _grid(frame)
-    columns = {column: _HEADINGS[column] for column in map(str, frame) if column != "shares_source"}
+    columns = {column: HEADINGS[column] for column in map(str, frame) if column != "shares_source"}
     texts = {
-        (group, words): [_text(value, form) for value in frame[column]]
+        (group, words): [in_digits(value, form) for value in frame[column]]
         for column, (group, words, form) in columns.items()
     }
     return pd.DataFrame(texts)
@@ -230,22 +230,26 @@ def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:
 
 def _shown_measured(frame: pd.DataFrame) -> pd.DataFrame:
     """The same of measured columns, each under its setup."""
-    texts = {}
-    for setup, column in frame.columns.to_flat_index():
-        name, _, kind = column.rpartition("_")
-        bounds = [(setup, f"{name}_{side}_{kind}") for side in ("low", "high")]
-        if column not in _MEASURED_WORDS:
-            continue
-        if column == "top1_measured":
-            shown = list(map(with_spread, frame[setup, column], frame[setup, "top1_spread_measured"]))
-        elif not setup:
-            shown = list(frame[setup, column])
-        elif bounds[0] in frame:
-            shown = list(map(with_bounds, frame[setup, column], *(frame[bound] for bound in bounds)))
-        else:
-            shown = list(map(significant, frame[setup, column]))
-        texts[setup.replace("_", " "), _MEASURED_WORDS[column]] = shown
-    return pd.DataFrame(texts)
+    return pd.DataFrame(
+        {
+            (setup.replace("_", " "), MEASURED_WORDS[column]): measured_texts(frame, setup, column)
+            for setup, column in frame.columns.to_flat_index()
+            if column in MEASURED_WORDS
+        }
+    )
+
+
+def measured_texts(frame: pd.DataFrame, setup: str, column: str) -> list[str]:
+    """A column of `measured_columns` as text; estimates with their intervals, accuracies with their spread."""
+    name, _, kind = column.rpartition("_")
+    bounds = [(setup, f"{name}_{side}_{kind}") for side in ("low", "high")]
+    if column == "top1_measured":
+        return list(map(with_spread, frame[setup, column], frame[setup, "top1_spread_measured"]))
+    if not setup:
+        return list(frame[setup, column])
+    if bounds[0] in frame:
+        return list(map(with_bounds, frame[setup, column], *(frame[bound] for bound in bounds)))
+    return list(map(significant, frame[setup, column]))
 
 
 def _grid(cells: pd.DataFrame) -> pd.DataFrame:
@@ -258,11 +262,12 @@ def _grid(cells: pd.DataFrame) -> pd.DataFrame:
     texts = {("", "Sampler"): list(cells["temporal"].unique())}
     for spatial, group in cells.groupby("spatial"):
         for column, word in words.items():
-            texts[str(spatial), word] = [_text(value, _HEADINGS[column].format) for value in group[column]]
+            texts[str(spatial), word] = [in_digits(value, HEADINGS[column].format) for value in group[column]]
     return pd.DataFrame(texts)
 
 
-def _text(value: Any, form: str) -> str:
+def in_digits(value: Any, form: str) -> str:
+    """A number in a format with decimals, without a sign where it rounds to zero; words as they are, empty for NaN."""
     if pd.isna(value):
         return ""
     if isinstance(value, str):

@@ -69,6 +69,12 @@ def _measured_note(system: str, points: Mapping[str, Sequence[Record]]) -> str:
     return "; ".join(sorted(failed))
 
 
+def was_measured(columns: pd.DataFrame) -> pd.Series:
+    """Rows of `measured_columns` that have something to tell: figures, or why there are none."""
+    told = columns.drop(columns=[("", "system"), ("", "model")])
+    return (told.notna() & (told != "")).any(axis="columns")
+
+
 def joined(frame: pd.DataFrame, columns: pd.DataFrame) -> pd.DataFrame:
     """Measured columns after those of the table, under names of their own."""
     flat = columns.set_axis(["_".join(filter(None, name)) for name in columns.columns], axis="columns")

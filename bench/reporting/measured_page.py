@@ -137,7 +137,7 @@ def _environment(records: Sequence[Record]) -> str:
             loads.append(load)
         for name, value in values.items():
             if value not in ("", None, {}):
-                told.setdefault(name, Counter())[_value(name, value)] += 1
+                told.setdefault(name, Counter())[environment_value(name, value)] += 1
     rows = {
         name: "; ".join(
             f"{text} ({count} of {len(records)} cases)" if len(texts) > 1 else text
@@ -155,7 +155,8 @@ def _environment(records: Sequence[Record]) -> str:
     return f"**Warning: these cases differ in {', '.join(different)}: not all can be compared.**\n\n{table}"
 
 
-def _value(name: str, value: Any) -> str:
+def environment_value(name: str, value: Any) -> str:
+    """What an environment says under a name, in words."""
     if name.endswith("_bytes"):
         return f"{value / 1e9:.1f} GB"
     if isinstance(value, Mapping):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -27,7 +28,7 @@ from bench.records.measurement import Record
 from bench.reporting.explanations import QUOTED_FIGURES, TITLES, explain_accuracy, explain_measured
 from bench.reporting.layout import measured_to_latex, measured_to_markdown, to_latex, to_markdown
 from bench.reporting.measured import published_points
-from bench.reporting.measured_columns import joined, measured_columns
+from bench.reporting.measured_columns import joined, measured_columns, was_measured
 
 AVERAGE_TOLERANCE, TOTAL_TOLERANCE = 0.01, 0.02
 """GFLOPs per frame and TFLOPs that the rounding of the printed shares explains."""
@@ -60,9 +61,27 @@ def table(
     Raises:
         ValueError: another number.
     """
+    frame, columns, _ = parts(number, counts, records, evaluations)
+    return joined(frame, columns)
+
+
+class Parts(NamedTuple):
+    """A table without what was measured; what was, as `measured_columns` returns it, with its explanations."""
+
+    frame: pd.DataFrame
+    measured: pd.DataFrame
+    notes: list[str]
+
+
+def parts(
+    number: int, counts: Iterable[Count], records: Iterable[Record] = (), evaluations: Iterable[Evaluation] = ()
+) -> Parts:
+    """The parts of what `table` returns."""
     frame = _counted_table(number, counts)
-    accuracies = _accuracies(_own(number, frame, evaluations))
-    return joined(frame, measured_columns(frame, _points(number, frame, records), accuracies))
+    points = _points(number, frame, records)
+    own = _own(number, frame, evaluations)
+    columns = measured_columns(frame, points, over_seeds(evaluated(own)).set_index("system"))
+    return Parts(frame, columns, [*explain_accuracy(own), *(explain_measured(points) if points else [])])
 
 
 def write_table(
@@ -80,20 +99,14 @@ def write_table(
         RunError: the folder cannot be written to.
         ValueError: no number from 1 to 5.
     """
-    frame = _counted_table(number, counts)
-    points = _points(number, frame, records)
-    own = _own(number, frame, evaluations)
-    accuracies = _accuracies(own)
-    columns = measured_columns(frame, points, accuracies)
+    frame, columns, notes = parts(number, counts, records, evaluations)
     texts = {
         "csv": joined(frame, columns).to_csv(index=False, lineterminator="\n"),
         "md": to_markdown(frame, number),
         "tex": to_latex(frame, number),
     }
     if not columns.empty:
-        notes = [*explain_accuracy(own), *(explain_measured(points) if points else [])]
-        shown = [*accuracies.index, *(each.case.system for group in points.values() for each in group)]
-        columns = columns[frame["system"].isin(shown)]
+        columns = columns[was_measured(columns)]
         texts["md"] += measured_to_markdown(columns, notes)
         title = f"Table {NUMERALS[number]} of the paper: {TITLES[number]}"
         texts["tex"] += measured_to_latex(columns, title, f"measured-{number}", notes)
@@ -120,10 +133,6 @@ def _own(number: int, frame: pd.DataFrame, evaluations: Iterable[Evaluation]) ->
     """Evaluations of a table's systems; Table III has none of its own."""
     systems = set() if number == 3 else set(frame["system"])
     return [each for each in own_evaluations(_WORKLOADS.get(number, ""), evaluations) if each.system in systems]
-
-
-def _accuracies(own: Iterable[Evaluation]) -> pd.DataFrame:
-    return over_seeds(evaluated(own)).set_index("system")
 
 
 def _aligned(number: int, counts: list[Count]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -123,7 +123,7 @@ def test_answers_that_need_no_network_do_not_wait_for_torch(arguments: list[str]
 def test_help_names_every_verb(foveabench: Cli, arguments: list[str]) -> None:
     result = foveabench(*arguments)
     assert (result.status, result.err) == (0, "")
-    for verb in ("list", "flops", "stream", "tables", "figures", "audit", "reproduce"):
+    for verb in ("list", "flops", "stream", "tables", "figures", "report", "audit", "reproduce"):
         assert f"\n│ {verb} " in result.out
 
 

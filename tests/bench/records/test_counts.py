@@ -8,9 +8,9 @@ import pytest
 from torch import nn
 
 from bench.errors import RunError
-from bench.records.counts import Count, Stages, count_all, count_one, read_counts, write_counts
+from bench.records.counts import Count, Stages, count_one, read_counts, write_counts
 from bench.systems.builtin import registry
-from bench.systems.registry import System, system
+from bench.systems.registry import system
 
 PLAIN = Count("ucf101/net", "Net", "ResNet", "R", frames=4, params=55, macs=50, paper_flops=60, exact_flops=105)
 ADAPTIVE = Count(
@@ -100,19 +100,6 @@ def test_a_published_figure_of_a_whole_call_has_ours_beside_it() -> None:
     count = count_one(registry().find("ucf101/res3d-18"))
     assert count.frames == 8
     assert count.published_per_frame == count.paper_flops == 8 * count.paper_per_frame
-
-
-def test_progress_is_told_before_each_system() -> None:
-    told: list[str] = []
-
-    def build() -> nn.Module:
-        told.append("built")
-        return nn.Linear(10, 5)
-
-    systems = [System(name, build, {"x": (10,)}) for name in ("ucf101/a", "ucf101/b")]
-    assert [count.system for count in count_all(systems, told.append)] == ["ucf101/a", "ucf101/b"]
-    assert told[0] == "ucf101/a"
-    assert told[told.index("ucf101/b") - 1] == told[-1] == "built"
 
 
 def test_counts_are_read_as_they_were_written(counted: Path) -> None:
