@@ -90,7 +90,7 @@ def _page(path: Path | None) -> Path | None:
             raise UsageError(f"--out {path}: the name must end in .html")
         if path.is_dir():
             raise RunError(f"cannot write {path}: it is a folder")
-        _writable(path.parent)
+        writable(path.parent)
     return path
 
 
