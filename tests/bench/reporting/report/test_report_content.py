@@ -163,7 +163,8 @@ def test_evaluations_have_tables_with_their_spread(page: Parsed) -> None:
 def test_the_audit_is_there_in_full(page: Parsed, folder: Path) -> None:
     findings = json.loads((folder / "audit.json").read_text())["findings"]
     table = page.tables["audit-table"]
-    expected = [each["explanation"].replace("T_1", "T₁").replace("T_4", "T₄") for each in findings]
+    explanations = (each["explanation"] for each in findings)
+    expected = [re.sub(r"([ST])_(\d)", lambda found: found[1] + "₀₁₂₃₄"[int(found[2])], text) for text in explanations]
     assert [row[-1].text for row in table.body] == expected
     assert table.column("", "Published") == [each["published"] for each in findings]
 
