@@ -211,7 +211,8 @@ class SAN(AttentionBackbone):
     def _before_split(self, x: Tensor) -> Tensor:
         self._check(x)
         names = self._order[: self._order.index(self.split)]
-        if self.bn_in.training and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type):
+        as_written = x.is_meta or torch.is_autocast_enabled(x.device.type)
+        if self.bn_in.training and torch.is_grad_enabled() and not as_written:
             # What is 0 before ReLU and max-pool is so after them, in either order.
             x, names = self.relu(self.pool(normalised(self.conv_in, self.bn_in, x))), names[4:]
         return self._run(names, x)

@@ -558,7 +558,7 @@ def test_real_clips_through_a_published_system(
     for video, (clip, result) in enumerate(zip(clips, batched, strict=True)):
         stream = system.stream(clip, policy, video)
         flops, frames = executed_operations(system, "exact", lambda stream=stream: list(stream))
-        assert_same(frames, result.frames, tolerance=1e-5)
+        assert_same(frames, result.frames, tolerance=2e-5)  # who counts runs layer by layer, and the batch fused
         assert flops == costs.expected(result.decisions)
         assert frames[0].attention.shape == (32, 7, 7)
         assert frames[0].boxes.shape == (2, 4)
