@@ -111,7 +111,7 @@ def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[T
     """
     images, channels, height, width = x.shape
     weights = _folded(block, _fold_bottleneck)
-    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    rows = _as_rows(x)
     relation, values, groups = channels // 16, channels // 4, channels // 32
     maps = torch.addmm(weights.maps_bias, _rectify_rows(rows, weights.scale, weights.shift), weights.maps)
     places = weights.places.get((height, width))
@@ -248,13 +248,13 @@ def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A 1x1 convolution with weights (C, D)."""
-    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+    rows = _as_rows(x)
     return _as_map(rows @ weight if bias is None else torch.addmm(bias, rows, weight), x)
 
 
 def _rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Batch norm in evaluation, and ReLU."""
-    return _as_map(_rectify_rows(x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]), scale, shift), x)
+    return _as_map(_rectify_rows(_as_rows(x), scale, shift), x)
 
 
 def _rectify_rows(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -264,6 +264,11 @@ def _rectify_rows(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         *(ctypes.c_void_p(each.data_ptr()) for each in arguments), *map(ctypes.c_int64, rows.shape)
     )
     return out
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) to contiguous (N * H * W, C); no copy where channels lie last."""
+    return x.permute(0, 2, 3, 1).contiguous().view(-1, x.shape[1])
 
 
 def _as_map(rows: Tensor, like: Tensor) -> Tensor:
