@@ -250,7 +250,7 @@ void foveabench_rectify(const float* in, const float* scale, const float* shift,
         float* y = out + row * channels;
         for (int64_t channel = 0; channel < channels; ++channel) {
             const float value = x[channel] * scale[channel] + shift[channel];
-            y[channel] = value > 0 ? value : 0;
+            y[channel] = value < 0 ? 0 : value;  // NaN stays
         }
     }
 }

@@ -115,7 +115,7 @@ def test_weights_that_change_are_folded_again() -> None:
         without_effect += torch.equal(after, before)  # what is before a ReLU that lets nothing through
         before = after
     assert without_effect < 10
-    network.conv3 = nn.Conv2d(32, 32, 1, bias=False)
+    network.conv3 = nn.Conv2d(64, 64, 1, bias=False)
     with torch.inference_mode():
         after = network(x)
     with layer_by_layer():
