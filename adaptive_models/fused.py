@@ -48,7 +48,7 @@ def suits(network: SAN, names: Iterable[str], x: Tensor) -> bool:
         and not dispatch.any_torch_dispatch_mode_on_stack()
         and not hooks._global_forward_hooks
         and not hooks._global_forward_pre_hooks
-        and native.library() is not None
+        and native.operators() is not None
         and all(_is_plain(layer) and _fits(layer) for layer in map(network.get_submodule, names))
     )
 
@@ -127,7 +127,7 @@ def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[T
         *(each.data_ptr() for each in neighbours),
         *(sums.data_ptr(), values + 1, None if looked_at is None else looked_at.data_ptr()),
     )
-    _library().foveabench_pairwise(ctypes.byref(call))
+    _operators().foveabench_pairwise(ctypes.byref(call))
     made = _as_map(torch.addmm(rows, sums, weights.out), x)
     if looked_at is None:
         return made, None
@@ -192,7 +192,7 @@ def _fold_bottleneck(block: Bottleneck) -> _Bottleneck:
     scale, shift = _scale_and_shift(norm)
     hidden_scale, hidden_shift = _scale_and_shift(hidden_norm)
     value_scale, value_shift = _scale_and_shift(block.bn2)
-    relation, lanes = len(scale) - 2, _library().foveabench_lanes()
+    relation, lanes = len(scale) - 2, _operators().foveabench_lanes()
     scales = torch.cat((scale[:relation], scale[:relation], value_scale))
     shifts = torch.cat((shift[:relation], torch.zeros_like(shift[:relation]), value_shift))
     layers = (attention.query, attention.key, attention.value)
@@ -260,7 +260,7 @@ def _rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def _rectify_rows(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     out = torch.empty_like(rows)
     arguments = (rows, scale, shift, out)
-    _library().foveabench_rectify(
+    _operators().foveabench_rectify(
         *(ctypes.c_void_p(each.data_ptr()) for each in arguments), *map(ctypes.c_int64, rows.shape)
     )
     return out
@@ -301,8 +301,8 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
             yield from _tensors(child)
 
 
-def _library() -> ctypes.CDLL:
-    found = native.library()
+def _operators() -> ctypes.CDLL:
+    found = native.operators()
     assert found is not None
     return found
 
@@ -311,7 +311,7 @@ def _fits(layer: Any) -> bool:
     """Whether a bottleneck is pairwise, and its groups fill vectors."""
     if not hasattr(layer, "sam"):
         return True
-    groups, lanes = layer.conv.out_channels // 32, _library().foveabench_lanes()
+    groups, lanes = layer.conv.out_channels // 32, _operators().foveabench_lanes()
     return layer.sam.kind == "pairwise" and (groups % lanes == 0 or (lanes % groups == 0 and 8 * groups >= lanes))
 
 

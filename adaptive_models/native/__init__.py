@@ -30,7 +30,7 @@ def build() -> tuple[str, str] | None:
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def operators() -> ctypes.CDLL | None:
     """The operators of that build, or None."""
     found = build()
     return ctypes.CDLL(found[1]) if found else None
@@ -48,7 +48,7 @@ def suits_training(*maps: Tensor) -> bool:
         and all(map.device.type == "cpu" for map in maps)
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and library() is not None
+        and operators() is not None
     )
 
 
@@ -56,7 +56,7 @@ def _call(name: str, *arguments: Tensor | int) -> None:
     pointers = [
         ctypes.c_void_p(each.data_ptr()) if isinstance(each, Tensor) else ctypes.c_int64(each) for each in arguments
     ]
-    getattr(library(), f"foveabench_{name}")(*pointers)
+    getattr(operators(), f"foveabench_{name}")(*pointers)
 
 
 class Subtract(torch.autograd.Function):

@@ -15,7 +15,7 @@ import bench
 from adaptive_models import build_backbone, fused, native
 from adaptive_models.san import SAN
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="built without a compiler")
+pytestmark = pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
 
 
 def trained_by_chance(network: SAN) -> SAN:
@@ -39,7 +39,7 @@ def trained_by_chance(network: SAN) -> SAN:
 def layer_by_layer() -> Iterator[None]:
     """Inference without the fused operators."""
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(native, "library", lambda: None)
+        patch.setattr(native, "operators", lambda: None)
         yield
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptive_models import attention, build_backbone, native
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="built without a compiler")
+pytestmark = pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
 
 Results = tuple[Tensor, ...]
 
@@ -90,7 +90,7 @@ def test_pairwise_attention_is_that_in_double_precision(
 def test_a_network_trains_alike_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
     network, images = build_backbone("san-mini").train(), torch.randn(2, 3, 64, 64)
     by_native = gradients_of(lambda x: (network(x),), (images,))
-    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(native, "operators", lambda: None)
     plain = gradients_of(lambda x: (network(x),), (images,))
     assert not torch.equal(by_native[0], plain[0]) or not torch.equal(by_native[1], plain[1])  # two ways indeed
     for own, other in zip(by_native, plain, strict=True):

@@ -35,7 +35,7 @@ network, x = build_backbone("san19").eval(), torch.zeros(batch, 3, size, size)
 with torch.inference_mode():
     torch.zeros(64, 64) @ torch.zeros(64, 64)
     if plain:
-        native.library = lambda: None
+        native.operators = lambda: None
     else:
         network(torch.zeros(1, 3, 32, 32))  # folds the weights, which stay
     peak, before = PeakMemory(), resident_bytes()
@@ -57,7 +57,7 @@ def compared(batch: int, size: int, rounds: int) -> dict[str, float]:
     a, b = torch.randn(MATRIX, MATRIX), torch.randn(MATRIX, MATRIX)
 
     def run(call: Callable[[Tensor], Any], fused: bool) -> Any:
-        with torch.inference_mode(), nullcontext() if fused else patch.object(native, "library", lambda: None):
+        with torch.inference_mode(), nullcontext() if fused else patch.object(native, "operators", lambda: None):
             return call(x)
 
     def error(call: Callable[[Tensor], Tensor]) -> float:

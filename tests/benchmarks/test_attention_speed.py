@@ -14,7 +14,7 @@ from adaptive_models import native
 ROUNDS = 5
 
 
-@pytest.mark.skipif(native.library() is None, reason="built without a compiler")
+@pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
 def test_fused_attention_is_as_fast_as_it_must_be(
     benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
