@@ -11,7 +11,7 @@ weights and that of the positions cancel; ReLU and max-pool may change places.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Folded = TypeVar("Folded")
 
 
-def suits(network: SAN, names: Iterable[str], x: Tensor) -> bool:
+def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
     """Whether layers of a network can run here: inference in float32 on a CPU, with nobody watching single layers.
 
     What is counted, traced, compiled or hooked goes layer by layer.
@@ -53,7 +53,7 @@ def suits(network: SAN, names: Iterable[str], x: Tensor) -> bool:
     )
 
 
-def run(network: SAN, names: Iterable[str], x: Tensor) -> Tensor:
+def run(network: SAN, names: Sequence[str], x: Tensor) -> Tensor:
     """Run layers of a network, in the order of their names; ReLU is part of the norm that it follows.
 
     Args:
@@ -64,22 +64,18 @@ def run(network: SAN, names: Iterable[str], x: Tensor) -> Tensor:
     Returns:
         The same as layer by layer, with channels last in memory.
     """
+    if names[0] == "conv_in":
+        x, names = network.pool(_linear(x, *_folded(network, _fold_first))).relu_(), names[4:]
     for name in names:
         layer = network.get_submodule(name)
-        if name == "conv_in":
-            x = _linear(x, *_folded(network, _fold_first))
-        elif name in ("bn_in", "relu"):
-            continue
-        elif name == "pool":
-            x = network.pool(x)
-        elif isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d):
             x = _linear(x, _folded(layer, _transposed))
         elif isinstance(layer, nn.BatchNorm2d):
             x = _rectify(x, *_folded(layer, _fold_norm))
-        else:
+        elif isinstance(layer, nn.MaxPool2d):
+            x = layer(x)
+        elif not isinstance(layer, nn.ReLU):
             x, _ = bottleneck(cast("Bottleneck", layer), x)
-        if name == "pool" and "conv_in" in names:
-            x = x.relu_()
     return x
 
 
