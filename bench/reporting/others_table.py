@@ -22,8 +22,7 @@ NOTES = (
     " and then four are skipped at a time; most: every frame is classified at 224 pixels.",
     "AdaFocus: MobileNetV2 on the frame, ResNet-50 on a patch of it, and two GRUs, for every frame. Nothing is left to"
     " decide that costs, so that the count should be the published figure.",
-    "FrameExit: ResNet-50 on one frame after another, until a gate stops it; least: one frame, most: ten. Its paper"
-    " prints a little more than the authors' code reports for the weights that they released, which is what is shown.",
+    "FrameExit: ResNet-50 on one frame after another, until a gate stops it; least: one frame, most: ten.",
 )
 
 
