@@ -236,8 +236,8 @@ def normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tenso
     """What batch normalisation in training makes of a 1x1 convolution without bias, for few channels of large images.
 
     Mean and variance of the outputs follow from mean and covariance of the inputs, so that the weights take the scale
-    and the shift, and nothing of the outputs' size is kept for the gradients: half of the time of training a narrow
-    network. Running statistics follow as well.
+    and the shift, and batch norm keeps nothing of the outputs' size for the gradients. Running statistics follow as
+    well.
 
     Args:
         convolution: of C inputs and D outputs.
