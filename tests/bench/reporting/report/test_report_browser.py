@@ -308,6 +308,7 @@ def test_a_point_that_the_keyboard_goes_to_comes_into_view(page: Any) -> None:
 @pytest.mark.parametrize("plot", ["accuracy-plot", "speed-ups-plot"])
 def test_plots_are_tables_too(page: Any, plot: str) -> None:
     page.locator(f"#{plot} details summary").click()
+    page.locator(f"#{plot} details tbody th").first.wait_for()  # filled once it is open
     rows = page.locator(f"#{plot} details tbody th").all_inner_texts()
     assert sorted(rows) == sorted(points(page, plot))
     assert page.locator(f"#{plot} details caption").count() == 1
