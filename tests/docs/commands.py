@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import typer
 from pages import ROOT, Block
@@ -76,7 +75,7 @@ def check(command: str, block: Block, files: set[str]) -> None:
     Args:
         command: a line of it.
         block: where it stands.
-        files: names of files that the page has the reader write.
+        files: names of files that the page has its reader write.
     """
     for part in command.split("&&"):
         words = shlex.split(part, comments=True)
@@ -96,19 +95,16 @@ def check(command: str, block: Block, files: set[str]) -> None:
 
 def _check_call(words: list[str], files: set[str]) -> None:
     """Options that there are, with values that they take; systems and configurations that there are."""
-    group = typer.main.get_command(app)
-    with group.make_context("foveabench", list(words), resilient_parsing=True) as context:
-        name, command, rest = group.resolve_command(context, list(words))  # type: ignore[attr-defined]
-    assert command is not None
+    name, *rest = words
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     with command.make_context(name, rest) as context:
         given = context.params
-    adapters = [each for each in given.get("adapter") or [] if each.partition(":")[0] not in files]
-    known = registry(adapters)
-    systems = [given.get("system"), *(given.get("names") or []), *(given.get("new") or [])]
-    if name == "compare" and not Path(given["a"]).exists():
+    systems = [given.get("system"), *(given.get("new") or [])]
+    systems += given.get("names") or [] if name != "figures" else []
+    if name == "compare":
         systems += [each for each in (given["a"], given["b"]) if re.fullmatch(r"\w+/[\w-]+", each)]
     if not given.get("adapter"):
-        chosen_systems(known, [each for each in systems if each and name != "figures"])
+        chosen_systems(registry(), [each for each in systems if each])
     if name == "train" and given["config"] not in files:
         from adaptive_models.training.config import read_config
 
