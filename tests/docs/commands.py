@@ -5,10 +5,11 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 import typer
 from pages import ROOT, Block
 
@@ -24,7 +25,7 @@ else:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 QUICK = {
-    "measure": ["--budget", "0.3", "--warmup", "0.1", "--energy", "0.1"],
+    "measure": ["--budget", "0.3", "--warmup", "0.1", "--energy", "0"],
     "compare": ["--seconds", "1"],
     "pytest": ["-p", "no:cacheprovider", "--benchmark-max-time=0.001"],
 }
@@ -35,30 +36,36 @@ NOT_OURS = {"cd", "git", "nvidia-smi", "scp", "sphinx-build", "sudo", "tox"}
 
 
 def run(command: str, capture: Callable[[], str]) -> tuple[int, str]:
-    """Run a command where we are.
+    """Run a command of foveabench, or of pytest, in this process, where we are.
 
     Args:
-        command: of foveabench, which runs in this process, or of pytest.
+        command: a line.
         capture: what was printed on standard output, and an error that foveabench ended with, since it was last called.
 
     Returns:
         Its exit status, and what it printed.
     """
     program, *arguments = shlex.split(command, comments=True)
+    quick = QUICK.get(arguments[0] if program == "foveabench" else program, [])
+    arguments += [] if {*quick} & {*arguments} else quick
+    capture()
     if program == "foveabench":
-        quick = QUICK.get(arguments[0], []) if not {*QUICK.get(arguments[0], [])} & {*arguments} else []
-        capture()
-        status = 0
-        try:
-            main([*arguments, *quick])
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-        return status, capture()
-    if program == "pytest":
-        call = [sys.executable, "-m", "pytest", *arguments, *QUICK["pytest"]]
-        done = subprocess.run(call, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
-    raise AssertionError(f"nobody knows how to run {program!r}: teach tests/docs/commands.py, or mark the block")
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        status = int(exit_.value.code or 0)
+    elif program == "pytest":
+        status = int(pytest.main(arguments))
+        _forget(Path.cwd())
+    else:
+        raise AssertionError(f"nobody knows how to run {program!r}: teach tests/docs/commands.py, or mark the block")
+    return status, capture()
+
+
+def _forget(folder: Path) -> None:
+    """Forget modules of a folder, as a new process would, for they may have been changed when they are used again."""
+    for name, module in [*sys.modules.items()]:
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
+            del sys.modules[name]
 
 
 def matches(wanted: str, got: str, figures_vary: bool) -> bool:
