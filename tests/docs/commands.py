@@ -25,7 +25,7 @@ else:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 QUICK = {
-    "measure": ["--budget", "0.3", "--warmup", "0.1", "--energy", "0"],
+    "measure": ["--budget", "0.3", "--warmup", "0.1", "--energy", "0", "--time-limit", "3000"],
     "compare": ["--seconds", "1"],
     "pytest": ["-p", "no:cacheprovider", "--benchmark-max-time=0.001"],
 }
