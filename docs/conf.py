@@ -18,13 +18,14 @@ myst_heading_anchors = 3  # as on GitHub
 html_theme = "furo"
 html_title = "foveabench"
 html_copy_source = False
+html_show_copyright = False
 
 default_role = "code"  # docstrings have code in single backticks
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes without a docstring of their own are described once
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 
 # Annotations name what other packages, whose inventories are elsewhere, and what private modules define
 nitpick_ignore_regex = [("py:.*", ".*")]
