@@ -121,7 +121,7 @@ def drift(samples: Sequence[float]) -> float | None:
     third = len(values) // 3
     change = float(np.median(values[-third:]) / np.median(values[:third])) - 1
     means = np.array([block.mean() for block in np.array_split(values, min(len(values), 60))])
-    trend = kendalltau(np.arange(len(means)), means)
+    trend = stats.kendalltau(np.arange(len(means)), means)
     return change if abs(change) >= 0.03 and trend.pvalue < 0.001 else None
 
 

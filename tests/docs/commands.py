@@ -76,13 +76,14 @@ def matches(wanted: str, got: str, figures_vary: bool) -> bool:
     return doctest.OutputChecker().check_output(wanted.strip(), got.strip(), flags)
 
 
-def check(command: str, block: Block, files: set[str]) -> None:
+def check(command: str, block: Block, files: set[str], done: set[str]) -> None:
     """Check a command that cannot be run here, as far as it can be.
 
     Args:
         command: a line of it.
         block: where it stands.
         files: names of files that the page has its reader write.
+        done: commands that were run on the page.
     """
     for part in command.split("&&"):
         words = shlex.split(part, comments=True)
@@ -96,6 +97,8 @@ def check(command: str, block: Block, files: set[str]) -> None:
             _check_extras(part)
         elif words[0] == "python":
             _check_script(words[1:])
+        elif words[0] == "pytest":
+            assert part in done, f"{block.place}: {part} is run nowhere on the page"
         else:
             assert words[0] in NOT_OURS, f"{block.place}: nobody knows how to check {part!r}"
 
@@ -126,9 +129,6 @@ def _check_extras(command: str) -> None:
 
 def _check_script(words: list[str]) -> None:
     """A script of the repository, with options that it has."""
-    if words[0] == "-m":
-        assert words[1] in {"http.server"}, words
-        return
     text = (ROOT / words[0]).read_text()
     for option in (word for word in words[1:] if word.startswith("-")):
         assert f'"{option}"' in text, f"{words[0]} has no {option}"

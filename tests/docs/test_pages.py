@@ -53,23 +53,24 @@ def test_a_page_does_what_it_says(page: Path, work: Path, capture: Callable[[], 
     found = blocks(page)
     files = {block.file for block in found if block.file}
     names: dict[str, object] = {"__name__": "__main__"}
+    done: set[str] = set()
     generator = torch.get_rng_state()
     try:
         for block in found:
             if block.file:
                 (work / block.file).parent.mkdir(parents=True, exist_ok=True)
                 (work / block.file).write_text(block.text)
-            _do(block, names, files, capture)
+            _do(block, names, files, done, capture)
     finally:
         torch.set_rng_state(generator)
 
 
-def _do(block: Block, names: dict[str, object], files: set[str], capture: Callable[[], str]) -> None:
+def _do(block: Block, names: dict[str, object], files: set[str], done: set[str], capture: Callable[[], str]) -> None:
     if block.kind == "toml":
         tomllib.loads(block.text)
     elif block.not_run:
         for command, _ in calls(block):
-            check(command, block, files)
+            check(command, block, files, done)
     elif block.kind == "python" and not block.file:
         exec(compile(block.text, block.place, "exec"), names)
     elif block.kind == "pycon":
@@ -81,6 +82,7 @@ def _do(block: Block, names: dict[str, object], files: set[str], capture: Callab
     elif block.kind in ("bash", "console"):
         for command, shown in calls(block):
             status, printed = run(command, capture)
+            done.add(command)
             where = f"{block.place}: {command}\n{printed}"
             if block.kind == "console" and not block.reason("output varies"):
                 assert matches(shown, printed, bool(block.reason("figures vary"))), where
