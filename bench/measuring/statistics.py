@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.stats import binom, gaussian_kde, kendalltau
+from scipy import stats
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -104,7 +104,7 @@ def samples_needed(q: float, confidence: float = 0.99) -> int:
         raise ValueError(f"percentile {q:g}: samples tell of those between 0 and 100")
     tail = min(q, 100 - q) / 100
     n = 2
-    while binom.cdf(1, n, tail) > 1 - confidence:
+    while stats.binom.cdf(1, n, tail) > 1 - confidence:
         n += 1
     return n
 
@@ -136,7 +136,7 @@ def modes(samples: Sequence[float]) -> tuple[float, float] | None:
     grid = np.linspace(logs.min(), logs.max(), 200)
     # Silverman's rule on the smaller of the two spreads, or two far clusters would be smoothed into one.
     spread = min(logs.std(), np.subtract(*np.percentile(logs, [75, 25])) / 1.34) or logs.std()
-    density = gaussian_kde(logs, bw_method=0.9 * spread * len(logs) ** -0.2 / logs.std())(grid)
+    density = stats.gaussian_kde(logs, bw_method=0.9 * spread * len(logs) ** -0.2 / logs.std())(grid)
     best = None
     for valley in range(1, len(grid) - 1):
         left, right = int(density[:valley].argmax()), valley + int(density[valley:].argmax())
