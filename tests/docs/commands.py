@@ -25,8 +25,8 @@ else:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 QUICK = {
-    "measure": ["--budget", "0.3", "--warmup", "0.1", "--energy", "0", "--time-limit", "3000"],
-    "compare": ["--seconds", "1"],
+    "measure": ["--budget", "0.3", "--warmup", "0.1", "--energy", "0", "--time-limit", "3000", "--threads", "1"],
+    "compare": ["--seconds", "1", "--threads", "1"],
     "pytest": ["-p", "no:cacheprovider", "--benchmark-max-time=0.001"],
 }
 """What is added here to commands that take their time, where they do not say themselves how long they may."""
