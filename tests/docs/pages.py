@@ -22,8 +22,7 @@ class Block:
         kind: the word after the fence.
         text: what is in it.
         mark: the comment in the line before the fence, or nothing: `not run: <reason>` for what cannot be done here,
-            `figures vary: <reason>` for an output whose numbers are of one machine, `output varies: <reason>` where its
-            words are, too.
+            `output varies: <reason>` for what need not print what is shown.
     """
 
     place: str

@@ -19,7 +19,7 @@ from commands import check, matches, run, tomllib
 from pages import DOCS, PAGES, ROOT, Block, blocks, calls, fences
 
 KINDS = {"bash", "console", "python", "pycon", "toml", "yaml"}
-MARKS = ("not run", "figures vary", "output varies")
+MARKS = ("not run", "output varies")
 
 
 def _name(page: Path) -> str:
@@ -87,7 +87,7 @@ def _do(block: Block, names: dict[str, object], files: set[str], done: set[str],
             done.add(command)
             where = f"{block.place}: {command}\n{printed}"
             if block.kind == "console" and not block.reason("output varies"):
-                assert matches(shown, printed, bool(block.reason("figures vary"))), where
+                assert matches(shown, printed), where
             fails = "foveabench: " in shown or "failed" in shown
             assert bool(status) == fails, where
 
