@@ -142,19 +142,25 @@ def make_report(folder: Path, out: Path, machine: str | None = None) -> Path:
         UsageError: no measurements of that machine.
         RunError: counts, layers, Fig. 3 or the audit are missing or damaged, or the file cannot be written.
     """
+    from bench.evaluating.foresight import foresight_over_seeds
     from bench.records.layers import read_layers
     from bench.reporting.report.page import write_report
     from bench.reporting.report.results import Results, read_audit, read_sizes
 
     machines = machines_of(folder, machine)
     records = {name: records_of(folder, name) for name in machines}
+    evaluations = evaluations_of(folder)
+    foresight = {
+        data: foresight_over_seeds(folder / EVALUATIONS / data) for data in {each.data for each in evaluations}
+    }
     results = Results(
         read_counts(folder / COUNTS),
         read_layers(folder / LAYERS),
         read_sizes(folder / "fig3.csv"),
         read_audit(folder / AUDIT),
         records,
-        evaluations_of(folder),
+        evaluations,
+        {data: frame for data, frame in foresight.items() if len(frame)},
     )
     return write_report(results, out)
 
