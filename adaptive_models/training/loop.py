@@ -418,9 +418,9 @@ class _Means:
 
 def make_optimizer(parameters: Mapping[str, nn.Parameter], schedule: Schedule) -> Optimizer:
     """The optimizer of a schedule, of parameters by name."""
-    own = [{"params": [parameters[name]], "lr": schedule.lr * by} for name, by in schedule.lr_factors.items()]
-    others = [parameter for name, parameter in parameters.items() if name not in schedule.lr_factors]
-    groups = [{"params": others}, *own]
+    factors = schedule.lr_factors
+    groups: list[dict[str, Any]] = [{"params": [each for name, each in parameters.items() if name not in factors]}]
+    groups += [{"params": [parameters[name]], "lr": schedule.lr * factor} for name, factor in factors.items()]
     if schedule.optimizer == "sgd":
         return SGD(groups, schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay)
     kind = {"adam": Adam, "adamw": AdamW}[schedule.optimizer]
