@@ -50,7 +50,9 @@ _MESSAGES = TypeAdapter(Message)
 _NO_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "CUDA out of memory")
 
 
-def settings(width: float, budget: float, warmup: float, energy: float, time_limit: float) -> Settings:
+def settings(
+    width: float, budget: float, warmup: float, energy: float, time_limit: float, profile: bool = False
+) -> Settings:
     """Settings for this machine, whose workers may take nine tenths of the memory that is free now.
 
     The width is in per cent here, as people give it.
@@ -63,7 +65,7 @@ def settings(width: float, budget: float, warmup: float, energy: float, time_lim
             raise UsageError(f"--{name} {number:g}: it must be positive, and finite")
     if not 0 <= energy < math.inf:
         raise UsageError(f"--energy {energy:g}: it must be 0 or more, and finite")
-    return Settings(width / 100, budget, warmup, energy, time_limit, int(0.9 * available_bytes()))
+    return Settings(width / 100, budget, warmup, energy, time_limit, int(0.9 * available_bytes()), profile)
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,21 @@ class Campaign:
         return self.folder / f"{case.name}.json"
 
     def done(self, case: Case) -> Record | None:
-        """The record of this case that was measured well before, with these settings; None if there is none."""
+        """The record of this case that was measured well before, with these settings; None if there is none.
+
+        That it has a profile which nobody asks for is no difference.
+        """
         try:
             record = read_record(self.path(case))
         except RunError:
             return None
         ours = self.settings
-        theirs = replace(record.settings, time_limit=ours.time_limit, memory_limit=ours.memory_limit)
+        theirs = replace(
+            record.settings,
+            time_limit=ours.time_limit,
+            memory_limit=ours.memory_limit,
+            profile=record.settings.profile and ours.profile,
+        )
         return record if record.status.state == "ok" and (record.case, theirs) == (case, ours) else None
 
     def run(
