@@ -160,12 +160,14 @@ def make_report(folder: Path, out: Path, machine: str | None = None) -> Path:
 
 
 def write_pages(out: Path) -> list[Path]:
-    """Write a page of measurements for every machine that has records, beside them."""
+    """Write a page of measurements, and profiles, for every machine that has records, beside them."""
     from bench.reporting.measured_page import write_measured
+    from bench.reporting.profiles import write_profiles
 
     files = []
     for folder in sorted((out / RECORDS).glob("*/")):
-        files += write_measured(records_of(out, folder.name), folder)
+        records = records_of(out, folder.name)
+        files += [*write_measured(records, folder), *write_profiles(records, folder)]
     return files
 
 
@@ -231,12 +233,16 @@ def make_figures(
         RunError: a named figure lacks the measurements that it shows.
     """
     from bench.reporting.figures import FIGURES
+    from bench.reporting.lost_figure import lost
     from bench.reporting.measured_figures import MEASURED_FIGURES
 
+    of_records = {**MEASURED_FIGURES, "lost": lost}
     for name in names:
-        if name not in FIGURES | MEASURED_FIGURES:
-            raise UsageError(f"no figure {name!r}: use {', '.join([*FIGURES, *MEASURED_FIGURES])}")
-    chosen = names or [*FIGURES, *(MEASURED_FIGURES if records else ())]
+        if name not in FIGURES | of_records:
+            raise UsageError(f"no figure {name!r}: use {', '.join([*FIGURES, *of_records])}")
+    chosen = [*(names or [*FIGURES, *(MEASURED_FIGURES if records else ())])]
+    if not names and any(record.reference_profile for record in records):
+        chosen.append("lost")
     with progress(len(chosen)) as advance:
         files: list[Path] = []
         for name in chosen:
@@ -244,7 +250,7 @@ def make_figures(
             if name in FIGURES:
                 files += FIGURES[name](out)
             else:
-                files += MEASURED_FIGURES[name](out, records, _counts_of(out) if counts is None else counts)
+                files += of_records[name](out, records, _counts_of(out) if counts is None else counts)
     return files
 
 
@@ -297,6 +303,7 @@ def _index(out: Path, files: Sequence[Path]) -> str:
         "speedup": "operations saved against time saved, of every S_k, T_M; *counted* and *measured*",
         "latency": "latency of frames by decision, *measured*",
         "energy": "energy per frame, *measured* or *estimated* as its axis says, against *published* top-1",
+        "lost": "where saved operations did not become saved time, of every S_k, T_M that was profiled",
         "roofline": "operations per byte, *counted*, and per second, *measured*, of each stage",
         "accuracy": "accuracy, *measured*, against operations executed, with the Pareto front",
         "decisions": "learned decisions against random and uniform ones at equal cost; accuracy *measured*",
@@ -306,6 +313,9 @@ def _index(out: Path, files: Sequence[Path]) -> str:
     groups = {text: [file for file in named if name in (file, file.rpartition(".")[0])] for name, text in what.items()}
     groups["everything that was measured on a machine; from the records beside it"] = [
         file for file, path in named.items() if path.stem == "measured"
+    ]
+    groups["where the time of steps goes, by stage and layer: *counted*, *estimated* and *measured*"] = [
+        file for file, path in named.items() if path.stem == "profile"
     ]
     for data in sorted({path.parent for path in files if path.stem == "table1"} - {out}):
         groups[f"the same tables of systems trained and evaluated on {data.name}; all *measured* or *counted*"] = [

@@ -6,7 +6,6 @@ So what looking costs is seen, and whatever else the machine does disturbs all t
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from functools import partial
 from itertools import chain
 from typing import Any
 

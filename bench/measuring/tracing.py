@@ -64,7 +64,9 @@ class Tracer:
         self._place = Place()
         self._listener: Listener | None = None
         self._watches = [
-            Watch(module, partial(self._fused, name)) for name, module in _modules(model).items() if isinstance(module, SAN)
+            Watch(module, partial(self._fused, name))
+            for name, module in _modules(model).items()
+            if isinstance(module, SAN)
         ]
 
     @contextmanager
@@ -83,7 +85,9 @@ class Tracer:
             yield
 
     def _trace_stages(self, replaced: ExitStack) -> None:
-        stages = {name: name for name in self._model.stages} if isinstance(self._model, Stepwise) else {"forward": "call"}
+        stages = (
+            {name: name for name in self._model.stages} if isinstance(self._model, Stepwise) else {"forward": "call"}
+        )
         for method, stage in stages.items():
             self._replace(replaced, self._model, method, partial(self._stage, stage))
 
