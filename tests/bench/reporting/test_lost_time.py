@@ -77,7 +77,7 @@ def by_category(record: Record, counted: float, measured: float) -> dict[str, fl
 
 def test_a_known_decomposition() -> None:
     # A frame of S_k takes 40 ms for 1.1e9 operations: 26 of arithmetic and low utilisation, 9 of memory, 5 of overhead.
-    # One of (S_k, T_M) has 0.5 x (1e9 + 1e8) + 0.25 x 1e8 = 0.575e9 operations, so that it might take 40 x 0.575 / 1.1 ms
+    # One of (S_k, T_M) has 0.5 x (1e9 + 1e8) + 0.25 x 1e8 = 0.575e9 operations.
     counted = 1.1 / 0.575
     in_proportion = 0.575 / 1.1
     taken = 0.5 * (20 + 12 + 5) + 0.25 * 15 + 0.5 * 0.1
