@@ -26,7 +26,8 @@ app = typer.Typer(
     "foveabench stream clip.mp4 --system epic/s3-t4",
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # importing what draws help in boxes takes longer than all else that help needs
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 INTERRUPTED = 130
 PICTURES = (".png", ".svg", ".pdf")
@@ -411,7 +412,7 @@ def figures(
     adapter: Adapter = None,
     json: Json = False,
 ) -> None:
-    """Redraw Figs. 3 and 13, draw what was measured, and what a system sees in a clip, as PNG, SVG and CSV.
+    """Draw the paper's figures, what was measured, and what a system sees in a clip, as PNG, SVG and CSV.
 
     fig3, fig13: complexity; speedup: FLOPs saved against time saved; lost: where saved FLOPs saved no time, of what was
     profiled; latency: by decision; energy: against top-1; roofline: of each stage. Of a clip: fig5: attention; fig8:
