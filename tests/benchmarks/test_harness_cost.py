@@ -1,7 +1,7 @@
 """What the harness itself takes: counting, starting, making tables and figures, and reading records.
 
-Run with `pytest tests/benchmarks/test_harness_cost.py --benchmark-only -s`. Each is done in a fresh process and judged by
-its CPU time (user and system), which other processes on the machine disturb the least.
+Run with `pytest tests/benchmarks/test_harness_cost.py --benchmark-only -s`. Each is done in a fresh process and judged
+by its CPU time (user and system), which other processes on the machine disturb the least.
 """
 
 from __future__ import annotations
@@ -104,4 +104,4 @@ def test_rebuilding_all_tables_and_figures_from_1000_records(
 def test_reading_10000_records(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     copies(tmp_path, 10_000)
     code = READING.format(folder=str(tmp_path), count=10_000)
-    judge(benchmark, capsys, "reading 10 000 records", code, limit=20)
+    judge(benchmark, capsys, "reading 10 000 records", code, limit=10)
