@@ -257,7 +257,7 @@ def _counts(system: System, policy: str, decided: Mapping[str, int]) -> Counts:
 
 def _at_decided(stages: Sequence[Mapping[str, Any]], decided: Mapping[str, int]) -> list[dict[str, Any]]:
     """Stages of a step in which every frame is full, at the share of full frames that was decided."""
-    from bench.systems.costs import PRESCAN_STAGES
+    from bench.systems.registry import PRESCAN_STAGES
 
     full = decided["full"] / sum(decided.values())
     parts = {stage["name"]: 1.0 if stage["name"] in PRESCAN_STAGES else full for stage in stages}

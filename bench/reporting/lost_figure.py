@@ -19,6 +19,8 @@ from bench.reporting.style import print_style, save_figure
 def lost(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> list[Path]:
     """Write what each (S_k, T_M) loses of its speed-up by operations, a bar each; what it gains is left of 0.
 
+    Beside its name are the speed-ups by operations and, after the arrow, by time.
+
     The data has the parts of every stage, of which the figure shows the sums.
 
     Raises:
@@ -53,7 +55,9 @@ def lost(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> list[
                     for system, (counted, measured) in speed_ups.loc[systems].iterrows()
                 ],
             )
-            axes.set(xlabel="Speed-up lost: by operations (counted) − by time (measured)", ylim=(-0.6, len(rows) - 0.4))
+            axes.use_sticky_edges = False
+            axes.margins(x=0.06)
+            axes.set(xlabel="Speed-up lost (counted − measured)", ylim=(-0.6, len(rows) - 0.4))
             axes.grid(visible=False, axis="y")
         handles = [Patch(color=shades[category], label=category) for category in CATEGORIES]
         net = Line2D([], [], linestyle="", marker="D", color="black", markersize=3, label="in all")

@@ -21,17 +21,18 @@ Let x_p be the time for a frame that a part of (S_k, T_M) takes by one of the fo
 which it runs, and n_p its operations, likewise; X the time by the same, and N the operations, of a full frame of S_k.
 If operations that are saved saved it in proportion, the part would take n_p X / N. What is lost is the rest,
 x_p - n_p X / N: above 0 where the part is slower per operation than S_k is on average, below 0 where it is faster.
-Summed over the four and all parts that is all of the time that is lost. The parts of the gap are
+Summed over the four and all parts that is all of the time that is lost; for an (S_k, T_M) that processes every frame
+fully, and asks nobody, each of the four is 0. The parts of the gap are
 
-- `OVERHEAD`: overhead, of all parts, and frames that are skipped, which still are asked for;
-- `MEMORY`: memory, of all parts;
-- `LOW_UTILISATION`: arithmetic and low utilisation of parts that run in full frames only, which skipping saves;
-- `NEVER_SAVED`: the same of those that run for every frame that is looked at: pre-scan, temporal sampler, hallucinator;
+- `NEVER_SAVED`: of all four, what stages lose that S_k does not have, and that run for every frame that is looked at:
+  temporal sampler and hallucinator, without which nothing could be skipped;
+- `OVERHEAD`: overhead of all other stages, of the code between stages, and of frames that are skipped;
+- `MEMORY`: memory of the other stages; above 0 where what is not skipped moves more for its operations than S_k does,
+  below 0 where what moves most, as the GRU heads, is skipped;
+- `LOW_UTILISATION`: arithmetic and low utilisation of the other stages, as of pre-scans that run below the speed of
+  S_k as a whole. Arithmetic is in proportion to operations and drops out, but for layers faster than the peak;
 - `UNEXPLAINED`: what the measured speed-up lost beyond what profiles say: frames at the operating point are not quite
   those that were profiled, and both are noisy.
-
-Arithmetic alone is in proportion to operations and drops out of the sum of the third and fourth, but for layers that
-are faster than the peak.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from bench.measuring.metrics import operating_shares, samples_by_kind
 from bench.records.measurement import Peak, Record
 from bench.records.profile import LayerTimes, PartTimes, StepProfile
 from bench.reporting.measured import operating_points, published_points
+from bench.systems.registry import PRESCAN_STAGES
 
 OVERHEAD = "overhead"
 MEMORY = "memory traffic"
@@ -55,6 +57,8 @@ LOW_UTILISATION = "low utilisation"
 NEVER_SAVED = "stages that no skipping saves"
 UNEXPLAINED = "unexplained"
 CATEGORIES = (OVERHEAD, LOW_UTILISATION, MEMORY, NEVER_SAVED, UNEXPLAINED)
+
+ARITHMETIC = "arithmetic"
 
 
 @dataclass(frozen=True)
@@ -125,11 +129,13 @@ class Loss:
 
     Attributes:
         category: one of `CATEGORIES`.
+        limit: which of the four limits it, or the category again.
         stage, part: where, as of the profile; "skip" for skipped frames; empty if it is nowhere in particular.
         lost: below 0 if it was gained.
     """
 
     category: str
+    limit: str
     stage: str
     part: str
     lost: float
@@ -150,33 +156,29 @@ def losses(record: Record, flop_speed_up: float, speed_up: float) -> list[Loss]:
     reference = part_costs(record.reference_profile, record.peak)
     whole = sum((part.limits for part in reference), Limits())
     per_flop = whole.scaled(1 / sum(part.flops for part in reference))
+    shared = {part.stage for part in reference}
     found = []
     for part in part_costs(record.profile, record.peak):
         weight = _weight(record, part.stage)
         lost = part.limits.scaled(weight) + per_flop.scaled(-weight * part.flops)
-        computing = NEVER_SAVED if _always_runs(part.stage) else LOW_UTILISATION
-        for category, seconds in (
-            (OVERHEAD, lost.overhead),
-            (MEMORY, lost.memory),
-            (computing, lost.arithmetic + lost.low_utilisation),
+        for category, limit, seconds in (
+            (LOW_UTILISATION, ARITHMETIC, lost.arithmetic),
+            (LOW_UTILISATION, LOW_UTILISATION, lost.low_utilisation),
+            (MEMORY, MEMORY, lost.memory),
+            (OVERHEAD, OVERHEAD, lost.overhead),
         ):
-            found.append(Loss(category, part.stage, part.part, seconds / whole.seconds))
+            known = category if part.stage in shared else NEVER_SAVED
+            found.append(Loss(known, limit, part.stage, part.part, seconds / whole.seconds))
     skipped = _share(record, "skip") * _skip_seconds(record)
-    found.append(Loss(OVERHEAD, "skip", "", skipped / whole.seconds))
+    found.append(Loss(OVERHEAD, OVERHEAD, "skip", "", skipped / whole.seconds))
     explained = sum(loss.lost for loss in found)
-    return [*found, Loss(UNEXPLAINED, "", "", 1 / speed_up - 1 / flop_speed_up - explained)]
+    return [*found, Loss(UNEXPLAINED, UNEXPLAINED, "", "", 1 / speed_up - 1 / flop_speed_up - explained)]
 
 
 def _weight(record: Record, stage: str) -> float:
     """Share of frames in which a stage runs; the code between stages runs in every frame that is looked at."""
     full = _share(record, "full")
-    return full + _share(record, "prescan") if not stage or _always_runs(stage) else full
-
-
-def _always_runs(stage: str) -> bool:
-    from bench.systems.costs import PRESCAN_STAGES  # with torch, which nobody waits for who has no records
-
-    return stage in PRESCAN_STAGES
+    return full + _share(record, "prescan") if not stage or stage in PRESCAN_STAGES else full
 
 
 def _share(record: Record, decision: str) -> float:
@@ -193,8 +195,8 @@ def lost_times(records: Iterable[Record]) -> pd.DataFrame:
 
     Returns:
         A row for each part of it: `setup`, `machine`, `workload`, `system`, `crops` and `max_skip`; `flop_speed_up`,
-        counted, and `speed_up`, measured; the `category`, `stage` and `part`; `lost_time`, in units of the time of a
-        frame of S_k; `lost_speed_up`, which adds up to `flop_speed_up` - `speed_up`. Below 0 is gained.
+        counted, and `speed_up`, measured; the `category`, `limit`, `stage` and `part`; `lost_time`, in units of the time
+        of a frame of S_k; `lost_speed_up`, which adds up to `flop_speed_up` - `speed_up`. Below 0 is gained.
 
     Raises:
         RunError: no (S_k, T_M) was profiled together with its S_k.
@@ -226,4 +228,4 @@ def lost_times(records: Iterable[Record]) -> pd.DataFrame:
 
 
 KEYS = ["setup", "machine", "workload", "system", "crops", "max_skip"]
-COLUMNS = [*KEYS, "flop_speed_up", "speed_up", "category", "stage", "part", "lost_time", "lost_speed_up"]
+COLUMNS = [*KEYS, "flop_speed_up", "speed_up", "category", "limit", "stage", "part", "lost_time", "lost_speed_up"]

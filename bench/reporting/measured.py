@@ -24,7 +24,7 @@ from bench.measuring.metrics import (
 )
 from bench.measuring.statistics import Interval
 from bench.records.measurement import Case, Record
-from bench.systems.registry import spatial_sampler
+from bench.systems.registry import PRESCAN_STAGES, spatial_sampler
 
 MEGABYTE = 10**6
 
@@ -86,8 +86,6 @@ def flops_per_frame(record: Record) -> float | None:
 
     Everything that is executed is in them, so that a speed-up by time differs from one by operations in speed alone.
     """
-    from bench.systems.costs import PRESCAN_STAGES  # with torch, which nobody waits for who has no records
-
     counts, shares = record.counts, operating_shares(record)
     if counts is None or not shares:
         return None

@@ -21,12 +21,10 @@ from bench.errors import RunError, UsageError, in_words
 from bench.published.tables import FRAMES, VALIDATION_CLIPS, published_shares, read_table
 from bench.records.counts import Stages
 from bench.systems.accounting import KEPT, published_stages
-from bench.systems.registry import System
+from bench.systems.registry import PRESCAN_STAGES, System
 
 if TYPE_CHECKING:
     from bench.counting.crosschecks import Difference
-
-PRESCAN_STAGES = ("scan", "decide", "hallucinate")
 
 FIXED_POLICIES = ("published", "always-full")
 """Policies whose shares of frames are known without a video."""
