@@ -195,8 +195,8 @@ def lost_times(records: Iterable[Record]) -> pd.DataFrame:
 
     Returns:
         A row for each part of it: `setup`, `machine`, `workload`, `system`, `crops` and `max_skip`; `flop_speed_up`,
-        counted, and `speed_up`, measured; the `category`, `limit`, `stage` and `part`; `lost_time`, in units of the time
-        of a frame of S_k; `lost_speed_up`, which adds up to `flop_speed_up` - `speed_up`. Below 0 is gained.
+        counted, and `speed_up`, measured; the `category`, `limit`, `stage` and `part`; `lost_time`, in units of the
+        time of a frame of S_k; `lost_speed_up`, which adds up to `flop_speed_up` - `speed_up`. Below 0 is gained.
 
     Raises:
         RunError: no (S_k, T_M) was profiled together with its S_k.
