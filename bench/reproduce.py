@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,14 +44,15 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
     """
     from bench.reporting.others_table import write_others  # counts, with torch
 
-    records = records_of(out, machine)
+    measured = all_records(out, machine)
+    records = next(iter(measured.values()), [])
     evaluations = evaluations_of(out)
     counts = make_counts(out, systems)
     files = [out / COUNTS, out / LAYERS, *make_figures(out, [], records, counts)]
     files += make_tables(out, ALL_TABLES, records, evaluations, counts)
     files += write_others(out)
-    files += [*make_evaluated(out, counts, evaluations, records), *write_audit(out), *write_pages(out)]
-    files.append(make_report(out, out / REPORT, machine))
+    files += [*make_evaluated(out, counts, evaluations, records), *write_audit(out), *write_pages(out, measured)]
+    files.append(make_report(out, out / REPORT, machine, measured))
     write_text(out / "README.md", _index(out, files))
     return [*files, out / "README.md"]
 
@@ -96,6 +97,15 @@ def records_of(out: Path, machine: str | None = None) -> list[Record]:
     return read_records(out / RECORDS / chosen, lambda problem: note(f"warning: {problem}")) if chosen else []
 
 
+def all_records(out: Path, machine: str | None = None) -> dict[str, list[Record]]:
+    """What was measured on each machine, the wanted one first.
+
+    Raises:
+        UsageError: no measurements of that machine.
+    """
+    return {name: records_of(out, name) for name in machines_of(out, machine)}
+
+
 def evaluations_of(out: Path) -> list[Evaluation]:
     """What was evaluated; nothing if nothing was."""
     from bench.records.evaluation import read_evaluations
@@ -130,13 +140,16 @@ def make_evaluated(
     return files
 
 
-def make_report(folder: Path, out: Path, machine: str | None = None) -> Path:
+def make_report(
+    folder: Path, out: Path, machine: str | None = None, records: Mapping[str, Sequence[Record]] | None = None
+) -> Path:
     """Write the report on what lies in a folder of results, without running a model.
 
     Args:
         folder: what `reproduce_all` made, with records and evaluations, if there are any.
         out: the HTML file.
         machine: whose measurements go into Tables I to V; the first's by name if not given.
+        records: of each machine, if they were read before.
 
     Raises:
         UsageError: no measurements of that machine.
@@ -146,28 +159,26 @@ def make_report(folder: Path, out: Path, machine: str | None = None) -> Path:
     from bench.reporting.report.page import write_report
     from bench.reporting.report.results import Results, read_audit, read_sizes
 
-    machines = machines_of(folder, machine)
-    records = {name: records_of(folder, name) for name in machines}
     results = Results(
         read_counts(folder / COUNTS),
         read_layers(folder / LAYERS),
         read_sizes(folder / "fig3.csv"),
         read_audit(folder / AUDIT),
-        records,
+        all_records(folder, machine) if records is None else dict(records),
         evaluations_of(folder),
     )
     return write_report(results, out)
 
 
-def write_pages(out: Path) -> list[Path]:
-    """Write a page of measurements, and profiles, for every machine that has records, beside them."""
+def write_pages(out: Path, records: Mapping[str, Sequence[Record]]) -> list[Path]:
+    """Write a page of measurements, and profiles, beside the records of every machine."""
     from bench.reporting.measured_page import write_measured
     from bench.reporting.profiles import write_profiles
 
     files = []
-    for folder in sorted((out / RECORDS).glob("*/")):
-        records = records_of(out, folder.name)
-        files += [*write_measured(records, folder), *write_profiles(records, folder)]
+    for machine, own in sorted(records.items()):
+        folder = out / RECORDS / machine
+        files += [*write_measured(own, folder), *write_profiles(own, folder)]
     return files
 
 

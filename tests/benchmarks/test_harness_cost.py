@@ -32,15 +32,16 @@ for system in registry([]):
 HELP = 'from bench.cli import main; main(["--help"])'
 REBUILDING = """
 from pathlib import Path
-from bench.reproduce import ALL_TABLES, make_figures, make_report, make_tables, records_of, write_pages
+from bench.reproduce import ALL_TABLES, all_records, make_figures, make_report, make_tables, write_pages
 
 out = Path({out!r})
-records = records_of(out)
+measured = all_records(out)
+(records,) = measured.values()
 assert len(records) == {count}
 make_tables(out, ALL_TABLES, records)
 make_figures(out, [], records)
-write_pages(out)
-make_report(out, out / "report.html")
+write_pages(out, measured)
+make_report(out, out / "report.html", records=measured)
 """
 READING = """
 from pathlib import Path
