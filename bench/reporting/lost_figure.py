@@ -13,7 +13,7 @@ from bench.records.counts import Count
 from bench.records.measurement import Record
 from bench.reporting.lost_time import CATEGORIES, lost_times
 from bench.reporting.measured_figures import panels_by
-from bench.reporting.style import print_style, save_figure
+from bench.reporting.style import ONE_COLUMN, print_style, save_figure
 
 
 def lost(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> list[Path]:
@@ -33,7 +33,7 @@ def lost(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> list[
         shades = dict(
             zip(CATEGORIES, (colours[1], colours[2], colours[0], colours[3], (0.75, 0.75, 0.75)), strict=True)
         )
-        figure, panels = panels_by(data, ["workload"], height=0.9 + 0.2 * tallest)
+        figure, panels = panels_by(data, ["workload"], height=1.0 + 0.2 * tallest)
         for axes, part in panels:
             sums = part.pivot_table("lost_speed_up", "system", "category", "sum", fill_value=0.0)
             systems = sorted(sums.index, reverse=True)
@@ -61,7 +61,8 @@ def lost(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> list[
             axes.grid(visible=False, axis="y")
         handles = [Patch(color=shades[category], label=category) for category in CATEGORIES]
         net = Line2D([], [], linestyle="", marker="D", color="black", markersize=3, label="in all")
-        figure.legend(handles=[*handles, net], loc="outside upper center", ncols=3, frameon=False)
+        columns = 2 if figure.get_figwidth() <= ONE_COLUMN else 3
+        figure.legend(handles=[*handles, net], loc="outside upper center", ncols=columns, frameon=False)
         return save_figure(figure, data, "lost", out)
 
 
