@@ -33,7 +33,7 @@ def lost(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> list[
         shades = dict(
             zip(CATEGORIES, (colours[1], colours[2], colours[0], colours[3], (0.75, 0.75, 0.75)), strict=True)
         )
-        figure, panels = panels_by(data, ["workload"], height=1.0 + 0.2 * tallest)
+        figure, panels = panels_by(data, ["workload"], height=1.2 + 0.2 * tallest)
         for axes, part in panels:
             sums = part.pivot_table("lost_speed_up", "system", "category", "sum", fill_value=0.0)
             systems = sorted(sums.index, reverse=True)
