@@ -289,7 +289,7 @@ def measure(
         [*map(str, adapter or ())],
         machine_folder(out, device),
     )
-    with CampaignProgress(len(cases), budget).shown() as shown:
+    with CampaignProgress(len(cases), budget * (1 + profile)).shown() as shown:
         records = campaign.run(resume, shown.on_case, shown.on_message, shown.on_record)
     if profile:
         from bench.records.measurement import read_records
