@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
@@ -284,7 +284,7 @@ def measure(
     check_cases(cases, chosen)
     campaign = Campaign(
         cases,
-        settings(width, budget, warmup, energy, time_limit, profile),
+        replace(settings(width, budget, warmup, energy, time_limit), profile=profile),
         clip,
         [*map(str, adapter or ())],
         machine_folder(out, device),

@@ -50,9 +50,7 @@ _MESSAGES = TypeAdapter(Message)
 _NO_MEMORY = ("MemoryError", "OutOfMemoryError", "can't allocate memory", "CUDA out of memory")
 
 
-def settings(
-    width: float, budget: float, warmup: float, energy: float, time_limit: float, profile: bool = False
-) -> Settings:
+def settings(width: float, budget: float, warmup: float, energy: float, time_limit: float) -> Settings:
     """Settings for this machine, whose workers may take nine tenths of the memory that is free now.
 
     The width is in per cent here, as people give it.
@@ -65,7 +63,7 @@ def settings(
             raise UsageError(f"--{name} {number:g}: it must be positive, and finite")
     if not 0 <= energy < math.inf:
         raise UsageError(f"--energy {energy:g}: it must be 0 or more, and finite")
-    return Settings(width / 100, budget, warmup, energy, time_limit, int(0.9 * available_bytes()), profile)
+    return Settings(width / 100, budget, warmup, energy, time_limit, int(0.9 * available_bytes()))
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ class _Profiler:
                     *place,
                     self._layers.opened[place].type,
                     self._layers.calls[place] // len(self._layers.steps),
-                    **costs.figures(place),
-                    seconds=seconds,
+                    *costs.figures(place),
+                    seconds,
                 )
                 for place, seconds in self._layers.own.items()
             ],
@@ -203,18 +203,15 @@ class _Costs:
         self._bytes[opened.place] = self._bytes.get(opened.place, 0) + moved
         return result
 
-    def figures(self, place: Place) -> dict[str, int]:
+    def figures(self, place: Place) -> tuple[int, int, int]:
         """Multiply-accumulates, operations and bytes at a place."""
         if place == Place():
             inside = set(chain(*self._rows.values()))
             rows = [row for number, row in enumerate(self._counter.rows) if number not in inside]
         else:
             rows = [self._counter.rows[number] for number in self._rows.get(place, [])]
-        return {
-            "macs": sum(row.macs for row in rows),
-            "flops": sum(row.flops for row in rows),
-            "bytes": sum(row.bytes for row in rows) if place == Place() else self._bytes.get(place, 0),
-        }
+        moved = sum(row.bytes for row in rows) if place == Place() else self._bytes.get(place, 0)
+        return sum(row.macs for row in rows), sum(row.flops for row in rows), moved
 
 
 def _bytes(*values: Any) -> int:
