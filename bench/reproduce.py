@@ -160,16 +160,16 @@ def make_report(
     from bench.reporting.report.page import write_report
     from bench.reporting.report.results import Results, read_audit, read_sizes
 
+    records = all_records(folder, machine) if records is None else records
     evaluations = evaluations_of(folder)
-    foresight = {
-        data: foresight_over_seeds(folder / EVALUATIONS / data) for data in {each.data for each in evaluations}
-    }
+    data_sets = {each.data for each in evaluations}
+    foresight = {data: foresight_over_seeds(folder / EVALUATIONS / data) for data in data_sets}
     results = Results(
         read_counts(folder / COUNTS),
         read_layers(folder / LAYERS),
         read_sizes(folder / "fig3.csv"),
         read_audit(folder / AUDIT),
-        all_records(folder, machine) if records is None else dict(records),
+        records,
         evaluations,
         {data: frame for data, frame in foresight.items() if len(frame)},
     )
