@@ -21,7 +21,7 @@ BATCHES = (1, 4)
 
 
 def chosen_systems(registry: Registry, patterns: Iterable[str]) -> list[System]:
-    """Systems by id or by pattern, as in "epic/*", each once.
+    """Systems by id or by pattern, as in `epic/*`, each once.
 
     Raises:
         UsageError: an id that there is not, or a pattern that nothing matches.

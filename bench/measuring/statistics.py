@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
-from scipy.stats import binom, kendalltau
+from scipy import stats
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -111,7 +111,7 @@ def samples_needed(q: float, confidence: float = 0.99) -> int:
         raise ValueError(f"percentile {q:g}: samples tell of those between 0 and 100")
     tail = min(q, 100 - q) / 100
     n = 2
-    while binom.cdf(1, n, tail) > 1 - confidence:
+    while stats.binom.cdf(1, n, tail) > 1 - confidence:
         n += 1
     return n
 
@@ -130,7 +130,7 @@ def drift(samples: Sequence[float]) -> float | None:
     if abs(change) < 0.03:
         return None
     means = np.array([block.mean() for block in np.array_split(values, min(len(values), 60))])
-    trend = kendalltau(np.arange(len(means)), means)
+    trend = stats.kendalltau(np.arange(len(means)), means)
     return change if trend.pvalue < 0.001 else None
 
 
