@@ -1,11 +1,13 @@
-"""Faster inference of SAN on a CPU: batch norms folded into convolutions, and local attention as one operator.
+"""Faster inference of SAN on a CPU: batch norms folded into convolutions, and no footprint-sized tensor in attention.
 
-It computes what the layers of `adaptive_models.san` define, in another order; where it cannot, these run.
+It computes what the layers of `adaptive_models.san` define, in another order; where it cannot, these run. Attention is
+one compiled operator, or, where none is there, plain torch on strided views.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.utils import _python_dispatch as dispatch
 
-from adaptive_models import native
+from adaptive_models import native, strided
 from adaptive_models.folding import fold_bottleneck, fold_first, fold_norm, folded, transposed
 from adaptive_models.maps import Maps
 from adaptive_models.native import inference
@@ -38,7 +40,6 @@ def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
         and not dispatch.any_torch_dispatch_mode_on_stack()
         and not hooks._global_forward_hooks
         and not hooks._global_forward_pre_hooks
-        and native.operators() is not None
         and all(_is_plain(layer) and _fits(layer) for layer in map(network.get_submodule, names))
     )
 
@@ -84,18 +85,23 @@ def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[T
     weights = folded(block, fold_bottleneck)
     rows = _as_rows(x)
     maps = Maps(
-        torch.addmm(weights.maps_bias, inference.rectify(rows, weights.scale, weights.shift), weights.maps),
+        torch.addmm(weights.maps_bias, _engine().rectify(rows, weights.scale, weights.shift), weights.maps),
         *(images, height, width),
         relation=channels // 16,
         values=channels // 4,
         groups=channels // 32,
         side=block.sam.kernel_size,
     )
-    sums, looked_at = inference.attend(weights.weigh, maps, attention)
+    sums, looked_at = _engine().attend(weights.weigh, maps, attention)
     made = _as_map(torch.addmm(rows, sums, weights.out), x)
     if looked_at is None:
         return made, None
     return made, looked_at.transpose(1, 2).unflatten(2, (height, width))
+
+
+def _engine() -> ModuleType:
+    """What computes attention."""
+    return strided if native.operators() is None else inference
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -106,7 +112,7 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Batch norm in evaluation, and ReLU."""
-    return _as_map(inference.rectify(_as_rows(x), scale, shift), x)
+    return _as_map(_engine().rectify(_as_rows(x), scale, shift), x)
 
 
 def _as_rows(x: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ def _as_map(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _fits(layer: Any) -> bool:
-    """Whether a layer is none with groups, or these fill vectors."""
+    """Whether a layer is none with groups, or these fill the vectors of compiled operators."""
     return not hasattr(layer, "sam") or inference.fits(layer.conv.out_channels // 32)
 
 

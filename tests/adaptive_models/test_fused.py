@@ -15,7 +15,9 @@ import bench
 from adaptive_models import build_backbone, fused, native
 from adaptive_models.san import KINDS, SAN
 
-pytestmark = pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
+COMPILED = pytest.param(
+    "compiled", marks=pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
+)
 
 
 def trained_by_chance(network: SAN) -> SAN:
@@ -43,6 +45,15 @@ def layer_by_layer() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def fused_by(engine: str) -> Iterator[None]:
+    """Inference by compiled operators, or by what takes their place."""
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        if engine == "strided":
+            patch.setattr(native, "operators", lambda: None)
+        yield
+
+
 def everything(network: SAN, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features, state, attention, and features by way of the state."""
     state, attention = network.prescan(images)
@@ -53,9 +64,12 @@ def close(found: Tensor, true: Tensor, tolerance: float = 1e-5) -> bool:
     return found.shape == true.shape and bool((found - true).abs().max() <= tolerance * true.abs().max())
 
 
+@pytest.mark.parametrize("engine", [COMPILED, "strided"])
 @settings(deadline=None, max_examples=40)
 @given(data=st.data(), kind=st.sampled_from(KINDS), images=st.integers(1, 3), channels=st.sampled_from([1, 3]))
-def test_networks_compute_what_their_layers_do(data: st.DataObject, kind: str, images: int, channels: int) -> None:
+def test_networks_compute_what_their_layers_do(
+    engine: str, data: st.DataObject, kind: str, images: int, channels: int
+) -> None:
     blocks = tuple(data.draw(st.lists(st.integers(0, 2), min_size=5, max_size=5).filter(any), label="blocks"))
     widths = tuple(data.draw(st.sampled_from([32, 64, 128, 160, 256] if count else [8, 20, 32])) for count in blocks)
     splits = [f"layer{stage}.{block}" for stage, count in enumerate(blocks) for block in range(count)]
@@ -65,7 +79,7 @@ def test_networks_compute_what_their_layers_do(data: st.DataObject, kind: str, i
         SAN(blocks, kind, channels=channels, widths=widths, split=data.draw(st.sampled_from(splits), label="split"))
     )
     x = torch.randn(images, channels, height, width)
-    with torch.inference_mode():
+    with fused_by(engine):
         made = everything(network, x)
     with layer_by_layer():
         true = everything(copy.deepcopy(network).double(), x.double())
@@ -73,6 +87,7 @@ def test_networks_compute_what_their_layers_do(data: st.DataObject, kind: str, i
         assert close(found, expected)
 
 
+@pytest.mark.parametrize("engine", [COMPILED, "strided"])
 @pytest.mark.parametrize(
     ("name", "size"),
     [
@@ -83,10 +98,10 @@ def test_networks_compute_what_their_layers_do(data: st.DataObject, kind: str, i
         ("san19-patchwise", 64),
     ],
 )
-def test_backbones_compute_what_their_layers_do(name: str, size: int) -> None:
+def test_backbones_compute_what_their_layers_do(engine: str, name: str, size: int) -> None:
     torch.manual_seed(0)
     network, x = trained_by_chance(build_backbone(name)), torch.randn(2, 3, size, size)
-    with torch.inference_mode():
+    with fused_by(engine):
         made = everything(network, x)
     with layer_by_layer():
         plain = everything(network, x)
@@ -177,27 +192,29 @@ def test_counts_are_those_of_the_layers(name: str, convention: str) -> None:
         assert bench.count_flops(network, x, convention=convention).to_frame().equals(counted.to_frame())
 
 
+@pytest.mark.parametrize("engine", [COMPILED, "strided"])
 @pytest.mark.parametrize("name", ["san-mini", "san-mini-patchwise"])
-def test_not_a_number_stays_one(name: str) -> None:
+def test_not_a_number_stays_one(engine: str, name: str) -> None:
     network, x = trained_by_chance(build_backbone(name)), torch.randn(1, 3, 64, 64)
     x[..., 10:20, 10:20] = torch.nan
-    with torch.inference_mode():
+    with fused_by(engine):
         assert network(x).isnan().any()
 
 
+@pytest.mark.parametrize("engine", [COMPILED, "strided"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_neither_batch_nor_threads_change_attention(kind: str) -> None:
+def test_neither_batch_nor_threads_change_attention(engine: str, kind: str) -> None:
     torch.manual_seed(0)
     network = trained_by_chance(SAN((1, 0, 0, 0, 0), kind, widths=(256,) * 5, split="layer0.0"))
     x = torch.randn(5, 3, 46, 62)
-    with torch.inference_mode():
+    with fused_by(engine):
         _, together = network.prescan(x)
         torch.set_num_threads(3)
         _, by_three = network.prescan(x)
         torch.set_num_threads(1)
         apart = torch.cat([network.prescan(image[None])[1] for image in x])
         none = network.prescan(x[:0])
-    assert torch.equal(together, by_three)
+    assert torch.equal(together, by_three) if engine == "compiled" else close(together, by_three, 1e-6)
     assert close(together, apart, 1e-6)  # the products before it may add up in another order
     assert none[0].shape == (0, 256, 23, 31)
     assert none[1].shape == (0, 8, 23, 31)
