@@ -120,10 +120,10 @@ def test_a_state_is_left_as_it_was() -> None:
         assert torch.equal(network.resume(state), first)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_change_are_folded_again(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "channels"), [("pairwise", 64), ("patchwise", 256)])
+def test_weights_that_change_are_folded_again(kind: str, channels: int) -> None:
     torch.manual_seed(0)
-    network = trained_by_chance(SAN((0, 0, 1, 1, 1), kind, widths=(64,) * 5, split="layer2.0"))
+    network = trained_by_chance(SAN((0, 0, 1, 1, 1), kind, widths=(channels,) * 5, split="layer2.0"))
     x, without_effect = torch.randn(1, 3, 64, 64), 0
     with torch.inference_mode():
         before = network(x)
@@ -133,7 +133,7 @@ def test_weights_that_change_are_folded_again(kind: str) -> None:
         ):
             continue  # these have no effect
         with torch.no_grad():
-            tensor += 0.1 * torch.rand(tensor.shape)
+            tensor += 0.1 * (torch.rand(tensor.shape) - 0.5)
         with torch.inference_mode():
             after = network(x)
         with layer_by_layer():
@@ -141,7 +141,7 @@ def test_weights_that_change_are_folded_again(kind: str) -> None:
         without_effect += torch.equal(after, before)  # what is before a ReLU that lets nothing through
         before = after
     assert without_effect < 10
-    network.conv3 = nn.Conv2d(64, 64, 1, bias=False)
+    network.conv3 = nn.Conv2d(channels, channels, 1, bias=False)
     with torch.inference_mode():
         after = network(x)
     with layer_by_layer():
