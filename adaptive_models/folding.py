@@ -21,7 +21,7 @@ from adaptive_models import native
 from adaptive_models.attention import position_grid
 
 if TYPE_CHECKING:
-    from adaptive_models.san import SAN, Bottleneck
+    from adaptive_models.san import SAN, Bottleneck, SelfAttention
 
 Result = TypeVar("Result")
 
@@ -91,15 +91,15 @@ def fold_bottleneck(block: Bottleneck) -> Block:
     relation = attention.query.out_channels
     scale, shift = _scale_and_shift(block.bn1)
     value_scale, value_shift = _scale_and_shift(block.bn2)
+    weigh: Pairwise | Patchwise
     if attention.kind == "pairwise":
-        weigh: Pairwise | Patchwise
-        weigh, key_scale, query_shift = _fold_pairwise(block)
+        weigh, key_scale, query_shift = fold_pairwise(attention)
     else:
-        weigh, key_scale, query_shift = _fold_patchwise(block, value_shift), torch.ones(relation).double(), 0
-        value_shift = torch.zeros_like(value_shift)
+        weigh, key_scale = _fold_patchwise(attention, value_shift), torch.ones_like(scale[:relation])
+        query_shift, value_shift = torch.zeros_like(key_scale), torch.zeros_like(value_shift)
     layers = (attention.query, attention.key, attention.value)
     scales = torch.cat((key_scale, key_scale, value_scale))
-    shifts = torch.cat((torch.zeros_like(key_scale) + query_shift, torch.zeros_like(key_scale), value_shift))
+    shifts = torch.cat((query_shift, torch.zeros_like(key_scale), value_shift))
     return Block(
         scale=scale.float(),
         shift=shift.float(),
@@ -110,9 +110,9 @@ def fold_bottleneck(block: Bottleneck) -> Block:
     )
 
 
-def _fold_pairwise(block: Bottleneck) -> tuple[Pairwise, Tensor, Tensor]:
-    """Also the scale (D,) of queries and keys, and the shift (D,) of queries."""
-    norm, first, hidden_norm, last = _branch(block)
+def fold_pairwise(attention: SelfAttention) -> tuple[Pairwise, Tensor, Tensor]:
+    """Fold the branch of the weights; also the scale (D,) of queries and keys, and the shift (D,) of queries."""
+    norm, first, hidden_norm, last = _branch(attention)
     scale, shift = _scale_and_shift(norm)
     hidden_scale, hidden_shift = _scale_and_shift(hidden_norm)
     filling = -(len(scale) - 2) % native.lanes()
@@ -120,15 +120,15 @@ def _fold_pairwise(block: Bottleneck) -> tuple[Pairwise, Tensor, Tensor]:
         first=_kept(F.pad(_matrix(first).T * hidden_scale, (0, filling))),
         bias=_kept(F.pad(hidden_shift, (0, filling))),
         second=_repeated(_matrix(last).T),
-        position=_matrix(block.sam.position).T * scale[-2:],
+        position=_matrix(attention.position).T * scale[-2:],
         position_shift=shift[-2:],
     )
     return weigh, scale[:-2], shift[:-2]
 
 
-def _fold_patchwise(block: Bottleneck, value_shift: Tensor) -> Patchwise:
-    norm, first, hidden_norm, last = _branch(block)
-    relation, groups = block.sam.query.out_channels, first.out_channels
+def _fold_patchwise(attention: SelfAttention, value_shift: Tensor) -> Patchwise:
+    norm, first, hidden_norm, last = _branch(attention)
+    relation, groups = attention.query.out_channels, first.out_channels
     hidden_scale, hidden_shift = _scale_and_shift(hidden_norm)
 
     def place_by_place(inputs: Tensor) -> Tensor:
@@ -149,9 +149,9 @@ def _fold_patchwise(block: Bottleneck, value_shift: Tensor) -> Patchwise:
     )
 
 
-def _branch(block: Bottleneck) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
+def _branch(attention: SelfAttention) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
     """The layers that make weights, but for their ReLUs."""
-    norm, _, first, hidden_norm, _, last = block.sam.weigh
+    norm, _, first, hidden_norm, _, last = attention.weigh
     return cast("tuple[nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]", (norm, first, hidden_norm, last))
 
 

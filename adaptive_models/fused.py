@@ -1,12 +1,15 @@
-"""Faster inference of SAN on a CPU: batch norms folded into convolutions, and no footprint-sized tensor in attention.
+"""Faster inference of SAN, with no footprint-sized tensor in attention.
 
-It computes what the layers of `adaptive_models.san` define, in another order; where it cannot, these run. Attention is
-one compiled operator, or, where none is there, plain torch on strided views.
+It computes what the layers of `adaptive_models.san` define, in another order; where it cannot, these run. On a CPU,
+batch norms are folded into convolutions, and attention is one compiled operator, or, where none is there, plain torch
+on strided views. On CUDA, pairwise attention is one Triton kernel where that is installed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,22 +28,22 @@ if TYPE_CHECKING:
 
 
 def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
-    """Whether layers of a network can run here: inference in float32 on a CPU, with nobody watching single layers.
+    """Whether layers of a network can run here: inference in float32, with nobody watching single layers.
 
     What is counted, traced, compiled or hooked goes layer by layer.
     """
     return (
         type(x) is Tensor
         and x.dtype is torch.float32
-        and x.device.type == "cpu"
+        and (x.device.type == "cpu" or _runs_triton(x.device))
         and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
+        and not torch.is_autocast_enabled(x.device.type)
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and not dispatch.any_torch_dispatch_mode_on_stack()
         and not hooks._global_forward_hooks
         and not hooks._global_forward_pre_hooks
-        and all(_is_plain(layer) and _fits(layer) for layer in map(network.get_submodule, names))
+        and all(_is_plain(layer, x.device) and _fits(layer, x.device) for layer in map(network.get_submodule, names))
     )
 
 
@@ -53,8 +56,13 @@ def run(network: SAN, names: Sequence[str], x: Tensor) -> Tensor:
         x: (N, C, H, W).
 
     Returns:
-        The same as layer by layer, with channels last in memory.
+        The same as layer by layer; on a CPU, with channels last in memory.
     """
+    if x.is_cuda:
+        for name in names:
+            layer = network.get_submodule(name)
+            x = bottleneck(cast("Bottleneck", layer), x)[0] if hasattr(layer, "sam") else layer(x)
+        return x
     if names[0] == "conv_in":
         x, names = network.pool(_linear(x, *folded(network, fold_first))).relu_(), names[4:]
     for name in names:
@@ -81,6 +89,10 @@ def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[T
     Returns:
         The same shape, and the cumulative global attention (N, C/32, H, W), or None.
     """
+    if x.is_cuda:
+        from adaptive_models import triton_attention
+
+        return triton_attention.bottleneck(block, x, attention)
     images, channels, height, width = x.shape
     weights = folded(block, fold_bottleneck)
     rows = _as_rows(x)
@@ -125,18 +137,30 @@ def _as_map(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(images, height, width, rows.shape[1]).permute(0, 3, 1, 2)
 
 
-def _fits(layer: Any) -> bool:
-    """Whether a layer is none with groups, or these fill the vectors of compiled operators."""
-    return not hasattr(layer, "sam") or inference.fits(layer.conv.out_channels // 32)
+@cache
+def _runs_triton(device: torch.device) -> bool:
+    """Whether Triton is installed, and compiles for this device."""
+    return (
+        device.type == "cuda"
+        and find_spec("triton") is not None
+        and (torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0))
+    )
 
 
-def _is_plain(layer: nn.Module) -> bool:
+def _fits(layer: Any, device: torch.device) -> bool:
+    """Whether there is an operator for a layer with attention: of groups that fill its vectors, or pairwise on CUDA."""
+    if not hasattr(layer, "sam"):
+        return True
+    return inference.fits(layer.conv.out_channels // 32) if device.type == "cpu" else layer.sam.kind == "pairwise"
+
+
+def _is_plain(layer: nn.Module, device: torch.device) -> bool:
     """Whether a layer is one to fold, and nothing hangs on it."""
     if layer.training or layer._forward_hooks or layer._forward_pre_hooks:
         return False
     for each in (*layer._parameters.values(), *layer._buffers.values()):
-        if each is not None and (each.device.type != "cpu" or each.is_inference()):
+        if each is not None and (each.device != device or each.is_inference()):
             return False
         if each is not None and each.is_floating_point() and each.dtype is not torch.float32:
             return False
-    return all(child is None or _is_plain(child) for child in layer._modules.values())
+    return all(child is None or _is_plain(child, device) for child in layer._modules.values())
