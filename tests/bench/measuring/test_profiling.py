@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adaptive_models import native
+from adaptive_models import fused
 from adaptive_models.data.clips import TensorClip
 from adaptive_models.system import AdaptiveSystem
 from bench.measuring import clock
@@ -150,15 +150,14 @@ def test_parts_are_those_that_people_speak_of(of_adaptive: StepProfile) -> None:
     ]
 
 
-@pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
 def test_a_profile_is_of_fused_layers(
     of_adaptive: StepProfile, adaptive: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fused = {layer.layer for layer in of_adaptive.layers if layer.type == "fused"}
     assert {f"{network}.layer3.0" for network in ("low_rgb", "high_rgb", "spectrogram")} <= fused
     assert not any(".sam." in layer.layer for layer in of_adaptive.layers)
-    # and without the operator of the layers that they are
-    monkeypatch.setattr(native, "operators", lambda: None)
+    # and where they do not run fused, of the layers that they are
+    monkeypatch.setattr(fused, "suits", lambda network, names, x: False)
     (plain,) = profile_steps([adaptive], 0.1)
     assert not any(layer.type == "fused" for layer in plain.layers)
     assert any(layer.layer == "low_rgb.layer3.0.sam.query" for layer in plain.layers)
