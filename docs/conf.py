@@ -25,7 +25,6 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes without a docstring of their own are described once
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_default_options = {"members": True}
 
 # Annotations name what other packages, whose inventories are elsewhere, and what private modules define
 nitpick_ignore_regex = [("py:.*", ".*")]

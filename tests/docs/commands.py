@@ -130,5 +130,5 @@ def _check_extras(command: str) -> None:
 def _check_script(words: list[str]) -> None:
     """A script of the repository, with options that it has."""
     text = (ROOT / words[0]).read_text()
-    for option in (word for word in words[1:] if word.startswith("-")):
-        assert f'"{option}"' in text, f"{words[0]} has no {option}"
+    for option in (word.lstrip("-") for word in words[1:] if word.startswith("-")):
+        assert re.search(rf'"--{option}"|\b{option.replace("-", "_")}: ', text), f"{words[0]} has no --{option}"
