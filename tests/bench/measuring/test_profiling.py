@@ -153,8 +153,8 @@ def test_parts_are_those_that_people_speak_of(of_adaptive: StepProfile) -> None:
 def test_a_profile_is_of_fused_layers(
     of_adaptive: StepProfile, adaptive: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fused = {layer.layer for layer in of_adaptive.layers if layer.type == "fused"}
-    assert {f"{network}.layer3.0" for network in ("low_rgb", "high_rgb", "spectrogram")} <= fused
+    steps = {layer.layer for layer in of_adaptive.layers if layer.type == "fused"}
+    assert {f"{network}.layer3.0" for network in ("low_rgb", "high_rgb", "spectrogram")} <= steps
     assert not any(".sam." in layer.layer for layer in of_adaptive.layers)
     # and where they do not run fused, of the layers that they are
     monkeypatch.setattr(fused, "suits", lambda network, names, x: False)
