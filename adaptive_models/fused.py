@@ -2,7 +2,7 @@
 
 It computes what the layers of `adaptive_models.san` define, in another order; where it cannot, these run. On a CPU,
 batch norms are folded into convolutions, and attention is one compiled operator, or, where none is there, plain torch
-on strided views. On CUDA, pairwise attention is one Triton kernel where that is installed.
+on strided views. On CUDA, pairwise attention is one Triton kernel with FOVEABENCH_TRITON=1.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
+from os import environ
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -139,9 +140,13 @@ def _as_map(rows: Tensor, like: Tensor) -> Tensor:
 
 @cache
 def _runs_triton(device: torch.device) -> bool:
-    """Whether Triton is installed, and compiles for this device."""
+    """Whether Triton is asked for, installed, and compiles for this device.
+
+    It has to be asked for until its kernels were held against the plain ones on a GPU, not in its interpreter alone.
+    """
     return (
         device.type == "cuda"
+        and environ.get("FOVEABENCH_TRITON") == "1"
         and find_spec("triton") is not None
         and (torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0))
     )

@@ -25,6 +25,8 @@ def test_kernels_compute_what_the_plain_version_does() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("size", [64, 112, 224])
 def test_networks_on_a_gpu_compute_what_their_layers_do(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEABENCH_TRITON", "1")
+    fused._runs_triton.cache_clear()
     torch.manual_seed(0)
     network, x = build_backbone("san19").eval().cuda(), torch.randn(2, 3, size, size, device="cuda")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
