@@ -153,14 +153,7 @@ class SAN(AttentionBackbone):
         Raises:
             ValueError: an input that is not of that shape.
         """
-        x = self._before_split(x)
-        block = self._split_block()
-        if fused.suits(self, [self.split], x):
-            x, attention = fused.bottleneck(block, x, attention=True)
-            assert attention is not None
-            return x, attention
-        x, weights = block(x)
-        return x, cumulative_attention(weights, (x.shape[2], x.shape[3]), block.sam.kernel_size)
+        return self._run_split(self._before_split(x))
 
     def attention_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Shape (C, h, w) of the attention map that `prescan` makes of an image of this height and width."""
@@ -221,6 +214,16 @@ class SAN(AttentionBackbone):
         block = self.get_submodule(self.split)
         assert isinstance(block, Bottleneck)
         return block
+
+    def _run_split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the split block, and sum up its attention."""
+        block = self._split_block()
+        if fused.suits(self, [self.split], x):
+            x, attention = fused.bottleneck(block, x, attention=True)
+            assert attention is not None
+            return x, attention
+        x, weights = block(x)
+        return x, cumulative_attention(weights, (x.shape[2], x.shape[3]), block.sam.kernel_size)
 
     def _run(self, names: Sequence[str], x: Tensor) -> Tensor:
         """Run layers one after another."""

@@ -28,10 +28,12 @@ class Stepwise(nn.Module):
     Attributes:
         stages: in the order in which they run for a frame that is processed fully. "scan", "decide" and "hallucinate"
             run whatever is decided; others, "look" and "classify", where a frame is processed fully.
+        parts: what stages consist of, for a profile: methods, as "low_rgb.resume", and what people call what they do.
         window: frames that a step decides about; what a stage costs in a step is spread evenly over them.
     """
 
     stages: ClassVar[tuple[str, ...]]
+    parts: ClassVar[Mapping[str, str]] = {}
     window: int = 1
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -122,6 +122,17 @@ class AdaptiveSystem(Stepwise):
     """
 
     stages = ("scan", "decide", "hallucinate", "look", "classify")
+    parts: ClassVar[dict[str, str]] = {
+        "low_rgb.prescan": "pre-scan",
+        "low_rgb.forward": "pre-scan",  # of an S_0, which goes on to the rest
+        "low_rgb.resume": "rest",
+        "temporal_sampler.forward": "temporal sampler",
+        "hallucinator.forward": "hallucinator",
+        "spectrogram.forward": "spectrogram",
+        "find_crops": "spatial sampler",
+        "high_rgb.forward": "crops",
+        "classifier.forward": "GRU heads",
+    }
 
     def __init__(
         self,
@@ -208,11 +219,20 @@ class AdaptiveSystem(Stepwise):
         if self.high_rgb is None:
             return Features(image, audio, None), None
         assert attention is not None
+        crops, boxes = self.find_crops(attention, images, previous_boxes)
+        features = self.high_rgb(crops.flatten(0, 1)).unflatten(0, (-1, self.crops))
+        return Features(image, audio, features), boxes
+
+    def find_crops(self, attention: Tensor, images: Tensor, previous_boxes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Cut the most salient regions out of images; arguments as of `look`.
+
+        Returns:
+            Crops (N, k, 3, 64, 64), and their boxes (N, k, 4).
+        """
         boxes = salient_boxes(attention, self.crops, HIGH_SIZE, CROP_SIZE)
         if previous_boxes is not None:
             boxes = follow_boxes(previous_boxes, boxes)
-        crops = self.high_rgb(crop_boxes(images, boxes, CROP_SIZE).flatten(0, 1)).unflatten(0, (-1, self.crops))
-        return Features(image, audio, crops), boxes
+        return crop_boxes(images, boxes, CROP_SIZE), boxes
 
     def classify(self, features: Features, memory: Tensor | None) -> tuple[tuple[Tensor, ...], Tensor]:
         """Logits (N, classes) of each group, averaged over the heads, and the heads' memory."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
@@ -26,7 +26,8 @@ app = typer.Typer(
     "foveabench stream clip.mp4 --system epic/s3-t4",
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # importing what draws help in boxes takes longer than all else that help needs
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 INTERRUPTED = 130
 PICTURES = (".png", ".svg", ".pdf")
@@ -249,6 +250,9 @@ def measure(
     energy: Annotated[float, typer.Option(help="Seconds for which energy is taken; 0 leaves it out.")] = 4.0,
     time_limit: Annotated[float, typer.Option(help="Seconds after which a case is given up.")] = 300.0,
     fps: Annotated[float, typer.Option(help="Frames per second of always-on video, for its Wh per hour.")] = 1.0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="See where the time of a step goes, by stage and layer; in single-stream.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Leave out what has been measured well before.")] = False,
     out: Annotated[Path, typer.Option("--out", callback=writable, help="Records go to OUT/records/<machine>.")] = Path(
         "results"
@@ -258,14 +262,18 @@ def measure(
 ) -> None:
     """Measure latency, throughput, memory and energy, each case in a process of its own.
 
-    Every sample is kept in the case's record. Times converge to the wanted width, or the budget ends them.
+    Every sample is kept in the case's record. Times converge to the wanted width, or the budget ends them. A profile
+    runs what runs otherwise, fused layers as one; all profiles of a machine are in its profile.csv, too.
 
     Examples: foveabench measure epic/s3-t4 epic/s0 epic/san19-base ·
-    foveabench measure 'ucf101/*' --scenario offline --batch 1 --batch 8 --resume
+    foveabench measure 'ucf101/*' --scenario offline --batch 1 --batch 8 --resume ·
+    foveabench measure ucf101/s2-t3 --profile
     """
+    if profile and scenario is not ScenarioName.single_stream:
+        raise UsageError(f"--profile is of steps in single-stream, not of batches in {scenario.value}")
     found = systems(adapter)
 
-    from bench.display import print_json
+    from bench.display import note, print_json
     from bench.measuring.campaign import Campaign, settings
     from bench.measuring.cases import BATCHES, check_cases, chosen_systems, default_threads, machine_folder, make_cases
     from bench.measuring.show import CampaignProgress, show_records, summary
@@ -276,13 +284,18 @@ def measure(
     check_cases(cases, chosen)
     campaign = Campaign(
         cases,
-        settings(width, budget, warmup, energy, time_limit),
+        replace(settings(width, budget, warmup, energy, time_limit), profile=profile),
         clip,
         [*map(str, adapter or ())],
         machine_folder(out, device),
     )
-    with CampaignProgress(len(cases), budget).shown() as shown:
+    with CampaignProgress(len(cases), budget * (1 + profile)).shown() as shown:
         records = campaign.run(resume, shown.on_case, shown.on_message, shown.on_record)
+    if profile:
+        from bench.records.measurement import read_records
+        from bench.reporting.profiles import write_profiles
+
+        write_profiles(read_records(campaign.folder, note), campaign.folder)
     print_json([summary(record, fps) for record in records]) if json else show_records(records, fps)
     failed = [record.case.system for record in records if record.status.state != "ok"]
     if failed:
@@ -399,11 +412,11 @@ def figures(
     adapter: Adapter = None,
     json: Json = False,
 ) -> None:
-    """Redraw Figs. 3 and 13, draw what was measured, and what a system sees in a clip, as PNG, SVG and CSV.
+    """Draw the paper's figures, what was measured, and what a system sees in a clip, as PNG, SVG and CSV.
 
-    fig3, fig13: complexity; speedup: FLOPs saved against time saved; latency: by decision; energy: against top-1;
-    roofline: of each stage. Of a clip: fig5: attention; fig8: regions; fig9: hallucinations; fig11: attention of all
-    layers; fig12: decisions.
+    fig3, fig13: complexity; speedup: FLOPs saved against time saved; lost: where saved FLOPs saved no time, of what was
+    profiled; latency: by decision; energy: against top-1; roofline: of each stage. Of a clip: fig5: attention; fig8:
+    regions; fig9: hallucinations; fig11: attention of all layers; fig12: decisions.
 
     Examples: foveabench figures fig3 speedup ·
     foveabench figures fig8 fig12 --clip clip.mp4 --system mini/s3-t2 --weights trained

@@ -290,7 +290,7 @@ def _noise() -> Finding:
 def _compiled() -> Finding:
     build = native.build()
     if build is None:
-        seen = "the package was built without a compiler: SAN on a CPU runs at a fraction of its speed"
+        seen = "built without a compiler: on a CPU, SAN infers and trains in plain torch, at a fraction of its speed"
         return _warning("local attention", seen, "install a C++ compiler, and foveabench again")
     return _good("local attention", f"fused, compiled as {build[0]}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,14 +44,15 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
     """
     from bench.reporting.others_table import write_others  # counts, with torch
 
-    records = records_of(out, machine)
+    measured = all_records(out, machine)
+    records = next(iter(measured.values()), [])
     evaluations = evaluations_of(out)
     counts = make_counts(out, systems)
     files = [out / COUNTS, out / LAYERS, *make_figures(out, [], records, counts)]
     files += make_tables(out, ALL_TABLES, records, evaluations, counts)
     files += write_others(out)
-    files += [*make_evaluated(out, counts, evaluations, records), *write_audit(out), *write_pages(out)]
-    files.append(make_report(out, out / REPORT, machine))
+    files += [*make_evaluated(out, counts, evaluations, records), *write_audit(out), *write_pages(out, measured)]
+    files.append(make_report(out, out / REPORT, machine, measured))
     write_text(out / "README.md", _index(out, files))
     return [*files, out / "README.md"]
 
@@ -96,6 +97,15 @@ def records_of(out: Path, machine: str | None = None) -> list[Record]:
     return read_records(out / RECORDS / chosen, lambda problem: note(f"warning: {problem}")) if chosen else []
 
 
+def all_records(out: Path, machine: str | None = None) -> dict[str, list[Record]]:
+    """What was measured on each machine, the wanted one first.
+
+    Raises:
+        UsageError: no measurements of that machine.
+    """
+    return {name: records_of(out, name) for name in machines_of(out, machine)}
+
+
 def evaluations_of(out: Path) -> list[Evaluation]:
     """What was evaluated; nothing if nothing was."""
     from bench.records.evaluation import read_evaluations
@@ -130,42 +140,51 @@ def make_evaluated(
     return files
 
 
-def make_report(folder: Path, out: Path, machine: str | None = None) -> Path:
+def make_report(
+    folder: Path, out: Path, machine: str | None = None, records: Mapping[str, Sequence[Record]] | None = None
+) -> Path:
     """Write the report on what lies in a folder of results, without running a model.
 
     Args:
         folder: what `reproduce_all` made, with records and evaluations, if there are any.
         out: the HTML file.
         machine: whose measurements go into Tables I to V; the first's by name if not given.
+        records: of each machine, if they were read before.
 
     Raises:
         UsageError: no measurements of that machine.
         RunError: counts, layers, Fig. 3 or the audit are missing or damaged, or the file cannot be written.
     """
+    from bench.evaluating.foresight import foresight_over_seeds
     from bench.records.layers import read_layers
     from bench.reporting.report.page import write_report
     from bench.reporting.report.results import Results, read_audit, read_sizes
 
-    machines = machines_of(folder, machine)
-    records = {name: records_of(folder, name) for name in machines}
+    records = all_records(folder, machine) if records is None else records
+    evaluations = evaluations_of(folder)
+    data_sets = {each.data for each in evaluations}
+    foresight = {data: foresight_over_seeds(folder / EVALUATIONS / data) for data in data_sets}
     results = Results(
         read_counts(folder / COUNTS),
         read_layers(folder / LAYERS),
         read_sizes(folder / "fig3.csv"),
         read_audit(folder / AUDIT),
         records,
-        evaluations_of(folder),
+        evaluations,
+        {data: frame for data, frame in foresight.items() if len(frame)},
     )
     return write_report(results, out)
 
 
-def write_pages(out: Path) -> list[Path]:
-    """Write a page of measurements for every machine that has records, beside them."""
+def write_pages(out: Path, records: Mapping[str, Sequence[Record]]) -> list[Path]:
+    """Write a page of measurements, and profiles, beside the records of every machine."""
     from bench.reporting.measured_page import write_measured
+    from bench.reporting.profiles import write_profiles
 
     files = []
-    for folder in sorted((out / RECORDS).glob("*/")):
-        files += write_measured(records_of(out, folder.name), folder)
+    for machine, own in sorted(records.items()):
+        folder = out / RECORDS / machine
+        files += [*write_measured(own, folder), *write_profiles(own, folder)]
     return files
 
 
@@ -231,12 +250,16 @@ def make_figures(
         RunError: a named figure lacks the measurements that it shows.
     """
     from bench.reporting.figures import FIGURES
+    from bench.reporting.lost_figure import lost
     from bench.reporting.measured_figures import MEASURED_FIGURES
 
+    of_records = {**MEASURED_FIGURES, "lost": lost}
     for name in names:
-        if name not in FIGURES | MEASURED_FIGURES:
-            raise UsageError(f"no figure {name!r}: use {', '.join([*FIGURES, *MEASURED_FIGURES])}")
-    chosen = names or [*FIGURES, *(MEASURED_FIGURES if records else ())]
+        if name not in FIGURES | of_records:
+            raise UsageError(f"no figure {name!r}: use {', '.join([*FIGURES, *of_records])}")
+    chosen = [*(names or [*FIGURES, *(MEASURED_FIGURES if records else ())])]
+    if not names and any(record.reference_profile for record in records):
+        chosen.append("lost")
     with progress(len(chosen)) as advance:
         files: list[Path] = []
         for name in chosen:
@@ -244,7 +267,7 @@ def make_figures(
             if name in FIGURES:
                 files += FIGURES[name](out)
             else:
-                files += MEASURED_FIGURES[name](out, records, _counts_of(out) if counts is None else counts)
+                files += of_records[name](out, records, _counts_of(out) if counts is None else counts)
     return files
 
 
@@ -297,6 +320,7 @@ def _index(out: Path, files: Sequence[Path]) -> str:
         "speedup": "operations saved against time saved, of every S_k, T_M; *counted* and *measured*",
         "latency": "latency of frames by decision, *measured*",
         "energy": "energy per frame, *measured* or *estimated* as its axis says, against *published* top-1",
+        "lost": "where saved operations did not become saved time, of every S_k, T_M that was profiled",
         "roofline": "operations per byte, *counted*, and per second, *measured*, of each stage",
         "accuracy": "accuracy, *measured*, against operations executed, with the Pareto front",
         "decisions": "learned decisions against random and uniform ones at equal cost; accuracy *measured*",
@@ -306,6 +330,9 @@ def _index(out: Path, files: Sequence[Path]) -> str:
     groups = {text: [file for file in named if name in (file, file.rpartition(".")[0])] for name, text in what.items()}
     groups["everything that was measured on a machine; from the records beside it"] = [
         file for file, path in named.items() if path.stem == "measured"
+    ]
+    groups["where the time of steps goes, by stage and layer: *counted*, *estimated* and *measured*"] = [
+        file for file, path in named.items() if path.stem == "profile"
     ]
     for data in sorted({path.parent for path in files if path.stem == "table1"} - {out}):
         groups[f"the same tables of systems trained and evaluated on {data.name}; all *measured* or *counted*"] = [

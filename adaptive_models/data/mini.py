@@ -6,7 +6,7 @@ Actions are a verb and a noun, as in EPIC-KITCHENS, and a clip lasts 8 s at 12 f
   plain, rough all over, or rough in every other cell of 8 pixels, like a chess-board. Rough means a checkerboard of
   single pixels: any 2 x 2 pixels have the mean of a plain surface, so that at 112 pixels, half the size of the image,
   all three are alike; in a crop at full size they differ. So low resolution tells the noun in one case of three.
-- **The verb** is what a hand does, which comes into sight for 1.3 to 1.9 s, somewhere in the middle half; in the rest
+- **The verb** is what a hand does, which comes into sight for 1.3 to 1.9 s, anywhere in the clip; in the rest
   of the clip the camera shakes by a pixel and the sensor is noisy, and no more. *take*, *put*, *open* and *close* are
   told by what is there before and afterwards, *cut* and *wipe* by what the hand holds, and *ring* and *scrub* by the
   sound alone, which lasts no longer than the hand is there.

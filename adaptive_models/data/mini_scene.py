@@ -37,7 +37,7 @@ RIM = 4
 OBJECT_SIZE = CELL * CELLS + 2 * RIM
 LID_HEIGHT = 16
 EVENT_SECONDS = (1.3, 1.9)
-EVENT_CENTRES = (0.25, 0.75)
+EVENT_CENTRES = (0.12, 0.88)
 """Shares of the clip between which the middle of the event lies."""
 OBJECT_CENTRES = (50, 206)
 """Pixels between which the object's centre lies, both ways: inside the centre crop of 224."""

@@ -1,7 +1,7 @@
 """Local attention compiled for this processor when the package is built, if a compiler is there.
 
-`footprints.cpp` opens footprints without copies, for training; `pairwise.cpp` is the whole of pairwise attention, for
-inference. Where they cannot run, the plain versions of `adaptive_models.attention` do.
+`footprints.cpp` opens footprints without copies, for training; `pairwise.cpp` and `patchwise.cpp` are the whole of
+attention, for inference. Where they cannot run, the plain versions of `adaptive_models.attention` do.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ def operators() -> ctypes.CDLL | None:
     """The operators of that build, or None."""
     found = build()
     return ctypes.CDLL(found[1]) if found else None
+
+
+def lanes() -> int:
+    """Floats in a vector of that build, to which weights of inference are filled up; 1 without any."""
+    found = operators()
+    return found.foveabench_lanes() if found else 1
 
 
 def suits_training(*maps: Tensor) -> bool:

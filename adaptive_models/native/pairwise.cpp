@@ -4,31 +4,14 @@
 //
 // Where reflection repeats a neighbour, it is computed once, with its multiplicity.
 
-#include <cstdint>
+#include "vectors.h"
+
 #include <cstring>
 #include <vector>
 
-#if defined(__AVX512F__)
-constexpr int64_t LANES = 16, COLUMNS = 4;
-#elif defined(__AVX__)
-constexpr int64_t LANES = 8, COLUMNS = 2;
-#else
-constexpr int64_t LANES = 4, COLUMNS = 2;
-#endif
-constexpr int64_t TALL = 5;                // rows of a tile: with COLUMNS vectors each, its sums stay in registers
-constexpr int64_t CHUNK = 4 * TALL;        // rows whose differences are in the first cache together
-constexpr int64_t BLOCK = 4;               // positions that share a sweep
-
-typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
-typedef float Unaligned __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
-typedef int32_t Integers __attribute__((vector_size(LANES * sizeof(float))));
-
 namespace {
 
-inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
-inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
-inline Vector all(float value) { return Vector{} + value; }
-inline Vector larger(Vector a, Vector b) { return b > a ? b : a; }  // NaN in the first stays
+constexpr int64_t BLOCK = 4;  // positions that share a sweep
 
 // exp(x) for x <= 0, to 2 units in the last place: 2^n times a polynomial of the rest (Cephes).
 inline Vector exponential(Vector x) {
@@ -51,52 +34,6 @@ inline Vector exponential(Vector x) {
     std::memcpy(&scale, &power, sizeof(scale));
     return p * scale;
 }
-
-// TALL rows of `in` (width `depth`) times WIDE vectors of columns of `weights`, plus `bias`, cut off at 0 if `relu`.
-template <int64_t WIDE, bool relu>
-inline void tile(const float* in, int64_t in_stride, int64_t depth, const float* weights, int64_t weights_stride,
-                 const float* bias, float* out, int64_t out_stride) {
-    Vector sums[TALL][WIDE];
-    for (int64_t row = 0; row < TALL; ++row)
-        for (int64_t column = 0; column < WIDE; ++column)
-            sums[row][column] = bias ? load(bias + column * LANES) : Vector{};
-    for (int64_t k = 0; k < depth; ++k) {
-        Vector w[WIDE];
-        for (int64_t column = 0; column < WIDE; ++column) w[column] = load(weights + k * weights_stride + column * LANES);
-        for (int64_t row = 0; row < TALL; ++row) {
-            const Vector x = all(in[row * in_stride + k]);
-            for (int64_t column = 0; column < WIDE; ++column) sums[row][column] += x * w[column];
-        }
-    }
-    for (int64_t row = 0; row < TALL; ++row)
-        for (int64_t column = 0; column < WIDE; ++column)
-            store(out + row * out_stride + column * LANES,
-                  relu ? larger(sums[row][column], Vector{}) : sums[row][column]);
-}
-
-// CHUNK rows times all columns; widths are multiples of LANES.
-template <bool relu>
-void product(const float* in, int64_t in_stride, int64_t depth, const float* weights, int64_t width, const float* bias,
-             float* out, int64_t out_stride, int64_t rows) {
-    for (int64_t column = 0; column < width;) {
-        const int64_t vectors = (width - column) / LANES;
-        const int64_t wide = vectors >= COLUMNS ? COLUMNS : vectors >= 2 ? 2 : 1;
-        const float* b = bias ? bias + column : nullptr;
-        for (int64_t row = 0; row < rows; row += TALL) {
-            const float* x = in + row * in_stride;
-            float* y = out + row * out_stride + column;
-            if (wide == COLUMNS)
-                tile<COLUMNS, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
-            else if (wide == 2)
-                tile<2, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
-            else
-                tile<1, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
-        }
-        column += wide * LANES;
-    }
-}
-
-int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
 
 }  // namespace
 
@@ -184,10 +121,10 @@ void foveabench_pairwise(const Pairwise* call) {
                         }
                     }
                     const int64_t tall = whole(count, TALL);
-                    product<true>(differences.data(), difference_stride, depth, c.first, hidden, c.bias,
-                                  activations.data(), hidden, tall);
-                    product<false>(activations.data(), hidden, c.relation, c.second, expanded, nullptr,
-                                   weights.data() + chunk * expanded, expanded, tall);
+                    product<Onto::bias, true>(differences.data(), difference_stride, depth, c.first, hidden, c.bias,
+                                              activations.data(), hidden, tall);
+                    product<Onto::nothing, false>(activations.data(), hidden, c.relation, c.second, expanded, nullptr,
+                                                  weights.data() + chunk * expanded, expanded, tall);
                 }
                 for (int64_t x = from; x < to; ++x) {
                     const int64_t first = starts[x - from], last = starts[x - from + 1];

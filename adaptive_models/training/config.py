@@ -44,6 +44,8 @@ class Schedule(_Settings):
         batch: clips of a step, of all processes together.
         optimizer: "sgd" with momentum, "adam" or "adamw".
         lr: learning rate; the highest one of "one-cycle".
+        lr_factors: for single parameters, by name, what their learning rate is multiplied by. Adam changes every weight
+            by about as much, so that of many inputs the sum changes by as many times that.
         momentum: of "sgd".
         weight_decay: L2 penalty, or decoupled decay of "adamw".
         decay: how the learning rate changes between epochs.
@@ -56,6 +58,7 @@ class Schedule(_Settings):
     batch: Count
     optimizer: Literal["sgd", "adam", "adamw"]
     lr: Positive
+    lr_factors: dict[str, Positive] = {}
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NotNegative = 0.0
     decay: Literal["milestones", "cosine", "one-cycle"] = "milestones"

@@ -210,8 +210,14 @@ class _Training:
         self.device, self.amp, self.processes, self.reports = device, amp, processes, reports
         self.settings = {**settings, "schedule": schedule.model_dump(mode="json"), "seed": seed, "amp": amp or "off"}
         self.folder = out / "training" / phase.name
-        self.parameters = [parameter for parameter in phase.module.parameters() if parameter.requires_grad]
-        self.optimizer = make_optimizer(self.parameters, schedule)
+        named = {name: each for name, each in phase.module.named_parameters() if each.requires_grad}
+        if unknown := schedule.lr_factors.keys() - named.keys():
+            wrong = ", ".join(sorted(unknown))
+            raise TrainingError(
+                f"{phase.name}: no parameter {wrong} of lr_factors trains; there are {', '.join(named)}"
+            )
+        self.parameters = list(named.values())
+        self.optimizer = make_optimizer(named, schedule)
         self.scheduler = make_scheduler(self.optimizer, schedule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp == "fp16")
         self.history: list[EpochSummary] = []
@@ -410,12 +416,15 @@ class _Means:
         return {name: total / clips for name, total in zip(self.sums, sums, strict=True)}
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], schedule: Schedule) -> Optimizer:
-    """The optimizer of a schedule."""
+def make_optimizer(parameters: Mapping[str, nn.Parameter], schedule: Schedule) -> Optimizer:
+    """The optimizer of a schedule, of parameters by name."""
+    factors = schedule.lr_factors
+    groups: list[dict[str, Any]] = [{"params": [each for name, each in parameters.items() if name not in factors]}]
+    groups += [{"params": [parameters[name]], "lr": schedule.lr * factor} for name, factor in factors.items()]
     if schedule.optimizer == "sgd":
-        return SGD(parameters, schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay)
+        return SGD(groups, schedule.lr, schedule.momentum, weight_decay=schedule.weight_decay)
     kind = {"adam": Adam, "adamw": AdamW}[schedule.optimizer]
-    return kind(parameters, schedule.lr, weight_decay=schedule.weight_decay)
+    return kind(groups, schedule.lr, weight_decay=schedule.weight_decay)
 
 
 def make_scheduler(optimizer: Optimizer, schedule: Schedule) -> LRScheduler:
@@ -423,5 +432,6 @@ def make_scheduler(optimizer: Optimizer, schedule: Schedule) -> LRScheduler:
     if schedule.decay == "cosine":
         return CosineAnnealingLR(optimizer, schedule.epochs)
     if schedule.decay == "one-cycle":
-        return OneCycleLR(optimizer, schedule.lr, total_steps=schedule.epochs)
+        highest = [group["lr"] for group in optimizer.param_groups]
+        return OneCycleLR(optimizer, highest, total_steps=schedule.epochs)
     return MultiStepLR(optimizer, list(schedule.milestones), schedule.gamma)

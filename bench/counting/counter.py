@@ -162,6 +162,11 @@ class Counter(TorchDispatchMode):
         self._follow_products(rule, args, tensors, results)
         return out
 
+    def new_row(self) -> int:
+        """Charge what follows to rows of their own; returns the number of rows so far."""
+        self._open[-1].row = None
+        return len(self.rows)
+
     def profile(self) -> Profile:
         """What was counted so far; modules whose parameters nothing used are listed last."""
         uncalled: dict[str, Row] = {}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from adaptive_models.hallucinator import Hallucinator
-from adaptive_models.training.cache import FeatureCache
-from adaptive_models.training.hallucinator import foresight
 from bench.errors import RunError
 from bench.evaluating.metrics import mean_gain, verdict
 from bench.records.files import write_text
+
+if TYPE_CHECKING:
+    from adaptive_models.hallucinator import Hallucinator
+    from adaptive_models.training.cache import FeatureCache
 
 COLUMNS = {"ssim": "hallucinated", "ssim copy": "copied", "ssim free": "hallucinated_free"}
 
@@ -30,6 +32,8 @@ def write_foresight(hallucinator: Hallucinator, clips: FeatureCache, batch: int,
     Raises:
         RunError: the file cannot be written.
     """
+    from adaptive_models.training.hallucinator import foresight
+
     found = {name: values.mean(dim=1).numpy() for name, values in foresight(hallucinator, clips, batch).items()}
     table = pd.DataFrame({"clip": clips.positions} | {own: found[name] for name, own in COLUMNS.items()})
     write_text(path, table.to_csv(index=False, float_format="%.6f", lineterminator="\n"))

@@ -14,8 +14,8 @@ from bench.counting.profile import Profile
 from bench.errors import UsageError
 from bench.records.counts import STRICT, Stages
 from bench.systems.accounting import KEPT
-from bench.systems.costs import PRESCAN_STAGES, count_system, operating_point
-from bench.systems.registry import System
+from bench.systems.costs import count_system, operating_point
+from bench.systems.registry import PRESCAN_STAGES, System
 from bench.systems.workloads import WORKLOADS
 
 T = TypeVar("T")

@@ -89,13 +89,21 @@ class Campaign:
         return self.folder / f"{case.name}.json"
 
     def done(self, case: Case) -> Record | None:
-        """The record of this case that was measured well before, with these settings; None if there is none."""
+        """The record of this case that was measured well before, with these settings; None if there is none.
+
+        That it has a profile which nobody asks for is no difference.
+        """
         try:
             record = read_record(self.path(case))
         except RunError:
             return None
         ours = self.settings
-        theirs = replace(record.settings, time_limit=ours.time_limit, memory_limit=ours.memory_limit)
+        theirs = replace(
+            record.settings,
+            time_limit=ours.time_limit,
+            memory_limit=ours.memory_limit,
+            profile=record.settings.profile and ours.profile,
+        )
         return record if record.status.state == "ok" and (record.case, theirs) == (case, ours) else None
 
     def run(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 
 from bench.measuring.statistics import is_steady
 
 T = TypeVar("T")
+
+Mark: TypeAlias = Any
+"""A moment of a `Clock`: seconds, or a CUDA event."""
 
 SHORTEST = 1.0
 """Seconds of a phase at least, if the budget has them."""
@@ -38,20 +41,25 @@ class Clock:
 
     def time(self, step: Callable[[], T]) -> tuple[float, T]:
         """Run a step; its seconds, and what it returns."""
-        if self.device.type == "cuda":
-            return self._time_by_events(step)
-        start = time.perf_counter()
+        start = self.mark()
         result = step()
-        return time.perf_counter() - start, result
+        return self.between(start, self.mark()), result
 
-    def _time_by_events(self, step: Callable[[], T]) -> tuple[float, T]:
-        with torch.cuda.device(self.device):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            result = step()
-            end.record()
-            end.synchronize()
-        return start.elapsed_time(end) / 1e3, result
+    def mark(self) -> Mark:
+        """This moment; on a GPU, the moment when it has done all that it was given so far, which nobody waits for."""
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                event = torch.cuda.Event(enable_timing=True)
+                event.record()
+            return event
+        return time.perf_counter()
+
+    def between(self, start: Mark, end: Mark) -> float:
+        """Seconds from one mark to another; on a GPU, once it has come to the later one."""
+        if self.device.type != "cuda":
+            return end - start
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
 
 
 @dataclass

@@ -5,20 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
-from bench.display import note, print_table, say
+from bench.display import giga, note, print_table, say
 from bench.measuring import metrics
+from bench.measuring.breakdown import lines, looking
 from bench.measuring.energy import joules_per_frame, keeps_up, watt_hours_per_hour
 from bench.measuring.statistics import Interval
 from bench.measuring.worker import Message
 from bench.records.measurement import Case, Energy, Record
+from bench.records.profile import StepProfile
 
 STARTING_SECONDS = 15.0
 """That a case takes beside its budget of sampling, about, as long as none has shown it."""
+
+SHOWN = 0.01
+"""Layers that take a smaller part of a step are left out of the table of its profile."""
 
 REFRESHES = 4
 """A second; more of them would take time from what is measured."""
@@ -128,11 +134,22 @@ def summary(record: Record, fps: float) -> dict[str, Any]:
         "energy_how": energy.how if energy else "",
         "warnings": metrics.warnings(record),
         "notes": record.notes,
+        "profile": _plain_profile(record),
     }
 
 
 def _plain(interval: Interval | None) -> dict[str, float] | None:
     return None if interval is None else {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _plain_profile(record: Record) -> dict[str, Any] | None:
+    if record.profile is None:
+        return None
+    return {
+        **asdict(looking(record.profile)),
+        "peak": asdict(record.peak) if record.peak else None,
+        "lines": [asdict(line) for line in lines(record.profile, record.peak)],
+    }
 
 
 def show_records(records: Sequence[Record], fps: float) -> None:
@@ -147,6 +164,9 @@ def show_records(records: Sequence[Record], fps: float) -> None:
             note(f"warning: {_name(record.case)}: {warning}")
     for how in dict.fromkeys(record.energy.how for record in measured if record.energy):
         note(f"energy: {how}")
+    for record in measured:
+        if record.profile is not None:
+            _show_profile(record, record.profile)
 
 
 def _name(case: Case) -> str:
@@ -173,6 +193,50 @@ def _memory_and_energy(record: Record, fps: float) -> dict[str, str]:
         f"Wh/h at {fps:g} fps": _number(watt_hours_per_hour(energy, fps)) if keeps_up(energy, fps) else "too slow",
         "energy": energy.label,
     }
+
+
+def _show_profile(record: Record, profile: StepProfile) -> None:
+    """Where the time of a step went; layers that take little of it are left to the CSV and JSON."""
+    found, cost = lines(profile, record.peak), looking(profile)
+    shown = [line for line in found if line.level != "layer" or line.share_of_time >= SHOWN]
+    alone = {
+        line.stage for line in found if [each.stage for each in found if each.level == "part"].count(line.stage) < 2
+    }
+    shown = [line for line in shown if line.level != "part" or line.stage not in alone]
+    columns = ["", "type", "GFLOPs (counted)", "MB (estimated)", "ms (measured)", "% of step"]
+    say("")
+    print_table(
+        [*columns, "GFLOP/s", "% of peak", "GB/s", "% of peak"],
+        [
+            [
+                {"stage": line.stage, "part": f"  {line.part}", "layer": f"    {line.layer}"}[line.level],
+                line.type,
+                giga(line.flops),
+                f"{line.estimated_bytes / 1e6:.1f}",
+                f"{1e3 * line.seconds:.3f}",
+                f"{100 * line.share_of_time:.1f}",
+                _number(line.flops_per_second, 1e-9),
+                _number(line.share_of_peak_flops, 100),
+                _number(line.estimated_bytes_per_second, 1e-9),
+                _number(line.share_of_peak_bytes, 100),
+            ]
+            for line in shown
+        ],
+        title=f"{_name(record.case)}: where the time of a step goes",
+    )
+    left_out = len(found) - len([line for line in found if line.level != "layer" or line in shown])
+    if record.peak:
+        say(
+            f"peak, measured in the same process: {record.peak.flops_per_second / 1e9:.4g} GFLOP/s of a matrix product,"
+            f" {record.peak.bytes_per_second / 1e9:.4g} GB/s of a copy"
+        )
+    say(
+        f"a step takes {1e3 * cost.step:.4g} ms untouched, {1e3 * cost.timed_by_parts:.4g} with its stages timed and"
+        f" {1e3 * cost.timed_by_layers:.4g} with its layers timed ({cost.marks} x {1e6 * cost.mark:.2g} us to look);"
+        f" stages and parts add up to {1e3 * cost.parts:.4g}, and leave {1e3 * cost.unexplained:.3g} ms unexplained"
+    )
+    if left_out:
+        say(f"{left_out} layers of less than {SHOWN:.0%} of the step are not shown: --json and profile.csv have them")
 
 
 def _print_filled(rows: Sequence[dict[str, str]]) -> None:

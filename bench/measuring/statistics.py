@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy import stats
@@ -37,6 +37,7 @@ class Interval:
         return Interval(self.value * factor, self.low * factor, self.high * factor)
 
 
+@cache
 def percentile(q: float) -> Statistic:
     """The statistic of that percentile, 0 to 100."""
     return lambda samples: np.percentile(samples, q, axis=-1)
@@ -61,9 +62,15 @@ def interval(samples: Sequence[float], statistic: Statistic, seed: int = 0) -> I
     Raises:
         ValueError: no samples.
     """
-    values = np.asarray(samples, dtype=float)
-    if not len(values):
+    if not len(samples):
         raise ValueError("no samples: an interval needs some")
+    return _interval(tuple(samples), statistic, seed)
+
+
+@lru_cache(maxsize=64)
+def _interval(samples: tuple[float, ...], statistic: Statistic, seed: int) -> Interval:
+    """What is asked of the same samples again, by figures and by warnings about them."""
+    values = np.asarray(samples, dtype=float)
     generator = np.random.default_rng(seed)
     at_once = max(1, AT_ONCE // len(values))  # else many samples would take gigabytes
     drawn = [
@@ -120,9 +127,11 @@ def drift(samples: Sequence[float]) -> float | None:
         return None
     third = len(values) // 3
     change = float(np.median(values[-third:]) / np.median(values[:third])) - 1
+    if abs(change) < 0.03:
+        return None
     means = np.array([block.mean() for block in np.array_split(values, min(len(values), 60))])
     trend = stats.kendalltau(np.arange(len(means)), means)
-    return change if abs(change) >= 0.03 and trend.pvalue < 0.001 else None
+    return change if trend.pvalue < 0.001 else None
 
 
 def modes(samples: Sequence[float]) -> tuple[float, float] | None:
@@ -136,7 +145,8 @@ def modes(samples: Sequence[float]) -> tuple[float, float] | None:
     grid = np.linspace(logs.min(), logs.max(), 200)
     # Silverman's rule on the smaller of the two spreads, or two far clusters would be smoothed into one.
     spread = min(logs.std(), np.subtract(*np.percentile(logs, [75, 25])) / 1.34) or logs.std()
-    density = stats.gaussian_kde(logs, bw_method=0.9 * spread * len(logs) ** -0.2 / logs.std())(grid)
+    bandwidth = 0.9 * spread * len(logs) ** -0.2 * logs.std(ddof=1) / logs.std()
+    density = np.exp(-0.5 * ((grid[:, None] - logs) / bandwidth) ** 2).sum(axis=1)
     best = None
     for valley in range(1, len(grid) - 1):
         left, right = int(density[:valley].argmax()), valley + int(density[valley:].argmax())

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import torch
 
     from bench.measuring.subject import Footage, Subject
+    from bench.records.profile import StepProfile
     from bench.systems.registry import System
 
 TELL_SECONDS = 0.25
@@ -126,7 +127,7 @@ def _send(answers: IO[str], message: Message) -> None:
 
 
 def measure(request: Request, tell: Callable[[Message], None]) -> Record:
-    """Measure a case in this process: memory first, then times, then energy, each in a pass of its own.
+    """Measure a case in this process: memory first, then times, a profile, and energy, each in a pass of its own.
 
     Raises:
         RunError, UsageError: the system cannot be built, or cannot be run on the clip.
@@ -137,6 +138,7 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     from bench.measuring.energy import measure_energy
     from bench.measuring.machine import environment
     from bench.measuring.peak import measure_peak
+    from bench.measuring.profiling import profile_steps
     from bench.measuring.scenarios import measure_times
     from bench.measuring.subject import Subject, footage_for
     from bench.systems.builtin import registry
@@ -161,6 +163,10 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     if system.adaptive and system.frames > 1:
         full = system.frames * subject.decided["full"] / subject.decided.total()
         subject.notes.append(f"a sample is a step of {system.frames} frames, of which {full:.3g} are processed fully")
+    profiles: list[StepProfile] = []
+    if settings.profile:
+        tell(Message("profiling"))
+        profiles = profile_steps([subject, reference] if reference else [subject], settings.budget)
     tell(Message("taking energy"))
     energy = measure_energy(_unit_of_energy(subject, batch), settings.energy, device)
     tell(Message("counting"))
@@ -180,6 +186,7 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
         peak,
         subject.notes,
         _counts(reference.system, ALWAYS_FULL, {}) if reference else None,
+        *profiles,
     )
 
 
@@ -250,7 +257,7 @@ def _counts(system: System, policy: str, decided: Mapping[str, int]) -> Counts:
 
 def _at_decided(stages: Sequence[Mapping[str, Any]], decided: Mapping[str, int]) -> list[dict[str, Any]]:
     """Stages of a step in which every frame is full, at the share of full frames that was decided."""
-    from bench.systems.costs import PRESCAN_STAGES
+    from bench.systems.registry import PRESCAN_STAGES
 
     full = decided["full"] / sum(decided.values())
     parts = {stage["name"]: 1.0 if stage["name"] in PRESCAN_STAGES else full for stage in stages}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -62,6 +62,7 @@ class Count:
         shares_source: where they come from.
         unknown: operators without a formula, which count nothing.
         macs_stages: multiply-accumulates of the stages of an adaptive system.
+        published: what is published about a system that is not the paper's: "top1", "avg_gflops", and their "source".
     """
 
     __pydantic_config__ = STRICT
@@ -83,6 +84,7 @@ class Count:
     shares_source: str = ""
     unknown: tuple[str, ...] = ()
     macs_stages: Stages | None = None
+    published: dict[str, float | str] = field(default_factory=dict)
 
     def per_frame(self, flops: int, stages: Stages | None) -> float:
         """Operations per frame of video: of one call spread over its frames, or of the stages weighed by the shares."""
@@ -126,7 +128,7 @@ def count_one(system: System) -> Count:
 
 def count_of(cost: SystemCost) -> Count:
     """What a count in the `paper` convention, beside which it has the `exact` one, says of a system of a workload."""
-    from bench.published.tables import FRAMES
+    from bench.published.tables import FRAMES, published_row
     from bench.systems.accounting import KEPT, UNDIVIDED, published_spatial, published_stages
     from bench.systems.builtin import CROPS
 
@@ -156,6 +158,7 @@ def count_of(cost: SystemCost) -> Count:
         shares_source=cost.shares_source,
         unknown=tuple(sorted({entry.operator for entry in cost.profile.unknown})),
         macs_stages=cost.macs_stages,
+        published={} if published_row(system.id) else dict(system.published),
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from bench.records.files import read_each, read_json, write_text
+from bench.records.profile import StepProfile
 
 SCHEMA: Literal[1] = 1
 
@@ -84,6 +85,7 @@ class Settings:
         energy: seconds of the window in which energy is taken; 0 to leave energy out.
         time_limit: seconds after which the worker is stopped.
         memory_limit: resident bytes at which the worker is stopped.
+        profile: whether to see where the time of a step goes.
     """
 
     __pydantic_config__ = STRICT
@@ -94,6 +96,7 @@ class Settings:
     energy: float
     time_limit: float
     memory_limit: int
+    profile: bool = False
 
 
 @dataclass(frozen=True)
@@ -409,6 +412,8 @@ class Record:
         energy: of a window of its own.
         peak: of the machine.
         notes: what was put in place of something missing, a sentence each.
+        profile: where the time of a step goes, if that was asked.
+        reference_profile: of the reference, taken in turns with it.
     """
 
     __pydantic_config__ = STRICT
@@ -426,6 +431,8 @@ class Record:
     peak: Peak | None = None
     notes: list[str] = field(default_factory=list)
     reference_counts: Counts | None = None
+    profile: StepProfile | None = None
+    reference_profile: StepProfile | None = None
 
 
 _RECORDS = TypeAdapter(Record)

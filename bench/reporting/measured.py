@@ -24,7 +24,8 @@ from bench.measuring.metrics import (
 )
 from bench.measuring.statistics import Interval
 from bench.records.measurement import Case, Record
-from bench.systems.registry import spatial_sampler
+from bench.records.once import once_per_record
+from bench.systems.registry import PRESCAN_STAGES, spatial_sampler
 
 MEGABYTE = 10**6
 
@@ -86,8 +87,6 @@ def flops_per_frame(record: Record) -> float | None:
 
     Everything that is executed is in them, so that a speed-up by time differs from one by operations in speed alone.
     """
-    from bench.systems.costs import PRESCAN_STAGES  # with torch, which nobody waits for who has no records
-
     counts, shares = record.counts, operating_shares(record)
     if counts is None or not shares:
         return None
@@ -106,12 +105,7 @@ def operating_points(records: Sequence[Record]) -> pd.DataFrame:
         `calibration_ms` is the time of a small workload in the same minute: where it differs, so did the machine.
         Columns in _low and _high are bounds of 95 % intervals.
     """
-    rows = []
-    for record in records:
-        row: dict[str, Any] = {**asdict(record.case), **setup_of(record)._asdict(), **asdict(record.status)}
-        if record.status.state == "ok":
-            row |= _figures(record) | _speed_ups(record)
-        rows.append(row)
+    rows = [_point(record) for record in records]
     return pd.DataFrame(rows, columns=[*CASE, *ENDING, *FIGURES, "energy_label"]).astype(dict.fromkeys(FIGURES, float))
 
 
@@ -120,15 +114,7 @@ def details(records: Sequence[Record]) -> pd.DataFrame:
 
     A percentile of too few samples is empty, and all of a failed case are.
     """
-    rows: list[dict[str, Any]] = []
-    for record in records:
-        if record.status.state != "ok":
-            rows.append({"warnings": ""})
-            continue
-        found = {(name, q): frame_latency(record, name, q) for name in DECISIONS for q in PERCENTILES}
-        found |= {("clip", q): clip_latency(record, q) for q in PERCENTILES}
-        latencies = {f"{name}_ms_p{q}": each and each.value * 1e3 for (name, q), each in found.items()}
-        rows.append({**latencies, "warnings": "; ".join(warnings(record))})
+    rows = [_detail(record) for record in records]
     return pd.DataFrame(rows, columns=[*LATENCIES, "warnings"]).astype(dict.fromkeys(LATENCIES, float))
 
 
@@ -164,6 +150,24 @@ def single_stream_points(records: Iterable[Record], policies: Collection[str]) -
         early = best._replace(machine="")  # cases that failed before they knew their machine
         points.setdefault(name, []).extend(groups[best] + (groups.get(early, []) if early != best else []))
     return points
+
+
+@once_per_record
+def _point(record: Record) -> dict[str, Any]:
+    """A row of `operating_points`."""
+    row: dict[str, Any] = {**asdict(record.case), **setup_of(record)._asdict(), **asdict(record.status)}
+    return row | _figures(record) | _speed_ups(record) if record.status.state == "ok" else row
+
+
+@once_per_record
+def _detail(record: Record) -> dict[str, Any]:
+    """A row of `details`."""
+    if record.status.state != "ok":
+        return {"warnings": ""}
+    found = {(name, q): frame_latency(record, name, q) for name in DECISIONS for q in PERCENTILES}
+    found |= {("clip", q): clip_latency(record, q) for q in PERCENTILES}
+    latencies = {f"{name}_ms_p{q}": each and each.value * 1e3 for (name, q), each in found.items()}
+    return {**latencies, "warnings": "; ".join(warnings(record))}
 
 
 def _figures(record: Record) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def speedup(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> li
     data = speed_ups(records)
     limits = 0.94 * min(1, data["speed_up_low"].min()), 1.06 * data[["flop_speed_up", "speed_up_high"]].max().max()
     with print_style() as colours:
-        figure, panels = _panels(data, ["workload"], height=2.9)
+        figure, panels = panels_by(data, ["workload"], height=2.9)
         for axes, part in panels:
             axes.plot(limits, limits, color="0.5", linestyle="--", linewidth=0.8)
             for _, row in part.iterrows():
@@ -172,7 +172,7 @@ def latency(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> li
     generator = np.random.default_rng(0)
     with print_style() as colours:
         systems = sorted(data["system"].unique(), reverse=True)
-        figure, panels = _panels(data, ["decision"], height=0.75 + 0.24 * len(systems))
+        figure, panels = panels_by(data, ["decision"], height=0.75 + 0.24 * len(systems))
         for axes, part in panels:
             decision = part["decision"].iloc[0]
             for system, samples in part.groupby("system")["ms"]:
@@ -203,7 +203,7 @@ def energy(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> lis
     """
     data = energies(records, counts)
     with print_style() as colours:
-        figure, panels = _panels(data, ["energy_label", "workload"], height=2.6)
+        figure, panels = panels_by(data, ["energy_label", "workload"], height=2.6)
         for axes, part in panels:
             fixed = list(part[part["crops"].isna()].sort_values("top1_published", ascending=False)["system"])
             middle = (part["joules_per_frame"].min() * part["joules_per_frame"].max()) ** 0.5  # of a logarithmic axis
@@ -235,7 +235,7 @@ def roofline(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> l
     data = rooflines(records)
     workloads = list(data["workload"].unique())
     with print_style() as colours:
-        figure, panels = _panels(data, [], height=2.6)
+        figure, panels = panels_by(data, [], height=2.6)
         for axes, part in panels:
             flops, memory = part[["peak_flops_per_second", "peak_bytes_per_second"]].iloc[0]
             ridge = flops / memory
@@ -274,7 +274,7 @@ def _points(records: Iterable[Record]) -> pd.DataFrame:
     return data.assign(workload=data["system"].map(workload_of)).join(samplers)
 
 
-def _panels(data: pd.DataFrame, by: list[str], height: float) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+def panels_by(data: pd.DataFrame, by: list[str], height: float) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
     """A figure with a row for each setup and a panel for each value of other columns; without these, with one row.
 
     The title of a panel has the data set, where it is of one, and the setup.

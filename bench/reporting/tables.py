@@ -55,8 +55,9 @@ def table(
         decimals. `reproduces` is "yes" where a count rounds to the published digits, or in Tables II and V is within
         the tolerances; "circular" where the shares of frames come from the very total; "average" where the published
         total contradicts the published average, and only the latter is reproduced; else "no"; and empty where there is
-        nothing to compare. Columns of measurements begin with the device, as in `cpu_ms_per_frame_measured`;
-        `top1_measured` is the mean over seeds.
+        nothing of the paper's to compare. Columns of measurements begin with the device, as in
+        `cpu_ms_per_frame_measured`; `top1_measured` is the mean over seeds. What others publish of their own systems
+        stands in the published columns, and where in the note.
 
     Raises:
         ValueError: another number.
@@ -114,12 +115,17 @@ def write_table(
 
 
 def _counted_table(number: int, counts: Iterable[Count]) -> pd.DataFrame:
+    counts = list(counts)
     if number == 3:
         return _accuracy_and_speed_up(_counted_table(2, counts))
-    printed, counted = _aligned(number, list(counts))
+    printed, counted = _aligned(number, counts)
     frame = _temporal(number, printed, counted) if number in _TEMPORAL else _spatial(printed, counted)
     frame["reproduces"] = list(_reproduces(number, frame))
-    frame["note"] = [_note(number, str(system), gflops) for system, gflops in frame["gflops_counted"].items()]
+    sources = {count.system: str(count.published.get("source", "")) for count in counts}
+    frame["note"] = [
+        _note(number, str(system), gflops, sources.get(str(system), ""))
+        for system, gflops in frame["gflops_counted"].items()
+    ]
     return frame.round(9).reset_index(names="system")
 
 
@@ -149,7 +155,12 @@ def _aligned(number: int, counts: list[Count]) -> tuple[pd.DataFrame, pd.DataFra
     rows = list(dict.fromkeys([*printed.index, *belonging]))
     counted = _counted(counts)
     reference = counted["gflops"].reindex([system.partition("-t")[0] for system in rows])
-    return printed.where(printed != "").reindex(rows), counted.reindex(rows).assign(reference_gflops=reference.array)
+    printed = printed.where(printed != "").reindex(rows)
+    for count in counts:
+        for name in ("top1", "avg_gflops") if count.system in belonging else ():
+            if name in count.published:
+                printed.loc[count.system, name] = f"{count.published[name]:g}"
+    return printed, counted.reindex(rows).assign(reference_gflops=reference.array)
 
 
 def _samples_time(count: Count) -> bool:
@@ -250,7 +261,7 @@ def _trade_off(printed: pd.DataFrame, counted: pd.DataFrame) -> dict[str, pd.Ser
 def _reproduces(number: int, frame: pd.DataFrame) -> Iterator[str]:
     printed, contradicted = read_table(number), _contradicted_totals()
     for system, row in frame.iterrows():
-        if pd.isna(row["gflops_difference"]):
+        if system not in printed or pd.isna(row["gflops_difference"]):
             yield ""
         elif number not in _TEMPORAL:
             interval = printed[str(system)]["avg_gflops"].interval
@@ -265,9 +276,10 @@ def _reproduces(number: int, frame: pd.DataFrame) -> Iterator[str]:
             yield "circular" if number == 5 else "yes"
 
 
-def _note(number: int, system: str, gflops: float) -> str:
+def _note(number: int, system: str, gflops: float, source: str) -> str:
     notes = {
         "not in the paper": system not in read_table(number),
+        f"published: {source}": bool(source),
         "quoted in the paper from another publication": system in QUOTED,
         "not counted yet": pd.isna(gflops),
         QUOTED_FIGURES.get(system, ""): system in QUOTED_FIGURES and not pd.isna(gflops),

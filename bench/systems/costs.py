@@ -16,17 +16,16 @@ from adaptive_models.stepwise import Stepwise
 from adaptive_models.system import AdaptiveSystem
 from bench.counting.count import CROSS_CHECKS, count_flops
 from bench.counting.counter import Counter, counting
+from bench.counting.isolation import undisturbed
 from bench.counting.profile import Grouping, Profile, join
 from bench.errors import RunError, UsageError, in_words
 from bench.published.tables import FRAMES, VALIDATION_CLIPS, published_shares, read_table
 from bench.records.counts import Stages
 from bench.systems.accounting import KEPT, published_stages
-from bench.systems.registry import System
+from bench.systems.registry import PRESCAN_STAGES, System
 
 if TYPE_CHECKING:
     from bench.counting.crosschecks import Difference
-
-PRESCAN_STAGES = ("scan", "decide", "hallucinate")
 
 FIXED_POLICIES = ("published", "always-full")
 """Policies whose shares of frames are known without a video."""
@@ -163,6 +162,11 @@ def build_model(system: System) -> nn.Module:
 
 def _count(system: System, convention: str) -> Profile:
     """Count without memory for weights and data; with it where a builder or control flow needs values."""
+    with undisturbed():
+        return _count_undisturbed(system, convention)
+
+
+def _count_undisturbed(system: System, convention: str) -> Profile:
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of weights that are loaded into nothing

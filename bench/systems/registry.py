@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 ENTRY_POINTS = "foveabench.systems"
+
+PRESCAN_STAGES = ("scan", "decide", "hallucinate")
+"""Of an adaptive system, those that run for every frame that is looked at, whatever is decided."""
+
 _ID = rf"[\w.-]+(/[\w.-]+)?|({'|'.join(LIBRARIES)}):[\w.-]+"
 
 

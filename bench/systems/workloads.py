@@ -63,7 +63,7 @@ WORKLOADS = {
         fusion=64,
         backbone="san-mini",
         hidden=32,
-        sampler_hidden=16,
+        sampler_hidden=12,
         hallucinator_hidden=16,
         width=0.0625,
     ),

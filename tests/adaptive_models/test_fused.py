@@ -13,9 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import bench
 from adaptive_models import build_backbone, fused, native
-from adaptive_models.san import SAN
+from adaptive_models.san import KINDS, SAN
 
-pytestmark = pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
+COMPILED = pytest.param(
+    "compiled", marks=pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
+)
 
 
 def trained_by_chance(network: SAN) -> SAN:
@@ -37,9 +39,18 @@ def trained_by_chance(network: SAN) -> SAN:
 
 @contextmanager
 def layer_by_layer() -> Iterator[None]:
-    """Inference without the fused operators."""
+    """Inference as the layers are written."""
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
-        patch.setattr(native, "operators", lambda: None)
+        patch.setattr(fused, "suits", lambda *_: False)
+        yield
+
+
+@contextmanager
+def fused_by(engine: str) -> Iterator[None]:
+    """Inference by compiled operators, or by what takes their place."""
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        if engine == "strided":
+            patch.setattr(native, "operators", lambda: None)
         yield
 
 
@@ -53,19 +64,22 @@ def close(found: Tensor, true: Tensor, tolerance: float = 1e-5) -> bool:
     return found.shape == true.shape and bool((found - true).abs().max() <= tolerance * true.abs().max())
 
 
+@pytest.mark.parametrize("engine", [COMPILED, "strided"])
 @settings(deadline=None, max_examples=40)
-@given(data=st.data(), images=st.integers(1, 3), channels=st.sampled_from([1, 3]))
-def test_networks_compute_what_their_layers_do(data: st.DataObject, images: int, channels: int) -> None:
+@given(data=st.data(), kind=st.sampled_from(KINDS), images=st.integers(1, 3), channels=st.sampled_from([1, 3]))
+def test_networks_compute_what_their_layers_do(
+    engine: str, data: st.DataObject, kind: str, images: int, channels: int
+) -> None:
     blocks = tuple(data.draw(st.lists(st.integers(0, 2), min_size=5, max_size=5).filter(any), label="blocks"))
     widths = tuple(data.draw(st.sampled_from([32, 64, 128, 160, 256] if count else [8, 20, 32])) for count in blocks)
     splits = [f"layer{stage}.{block}" for stage, count in enumerate(blocks) for block in range(count)]
     height, width = (data.draw(st.integers(32, 90), label=side) for side in ("height", "width"))
     torch.manual_seed(0)
     network = trained_by_chance(
-        SAN(blocks, channels=channels, widths=widths, split=data.draw(st.sampled_from(splits), label="split"))
+        SAN(blocks, kind, channels=channels, widths=widths, split=data.draw(st.sampled_from(splits), label="split"))
     )
     x = torch.randn(images, channels, height, width)
-    with torch.inference_mode():
+    with fused_by(engine):
         made = everything(network, x)
     with layer_by_layer():
         true = everything(copy.deepcopy(network).double(), x.double())
@@ -73,12 +87,21 @@ def test_networks_compute_what_their_layers_do(data: st.DataObject, images: int,
         assert close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["san-mini", "san10", "san19"])
-@pytest.mark.parametrize("size", [32, 64, 112])
-def test_backbones_compute_what_their_layers_do(name: str, size: int) -> None:
+@pytest.mark.parametrize("engine", [COMPILED, "strided"])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *((name, size) for name in ("san-mini", "san10", "san19") for size in (32, 64, 112)),
+        ("san-mini-patchwise", 112),
+        ("san10-patchwise", 64),
+        ("san15-patchwise", 32),
+        ("san19-patchwise", 64),
+    ],
+)
+def test_backbones_compute_what_their_layers_do(engine: str, name: str, size: int) -> None:
     torch.manual_seed(0)
     network, x = trained_by_chance(build_backbone(name)), torch.randn(2, 3, size, size)
-    with torch.inference_mode():
+    with fused_by(engine):
         made = everything(network, x)
     with layer_by_layer():
         plain = everything(network, x)
@@ -97,17 +120,20 @@ def test_a_state_is_left_as_it_was() -> None:
         assert torch.equal(network.resume(state), first)
 
 
-def test_weights_that_change_are_folded_again() -> None:
+@pytest.mark.parametrize(("kind", "channels"), [("pairwise", 64), ("patchwise", 256)])
+def test_weights_that_change_are_folded_again(kind: str, channels: int) -> None:
     torch.manual_seed(0)
-    network = trained_by_chance(SAN((0, 0, 1, 1, 1), widths=(64,) * 5, split="layer2.0"))
+    network = trained_by_chance(SAN((0, 0, 1, 1, 1), kind, widths=(channels,) * 5, split="layer2.0"))
     x, without_effect = torch.randn(1, 3, 64, 64), 0
     with torch.inference_mode():
         before = network(x)
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        if name.endswith(("weigh.5.bias", "position.bias", "num_batches_tracked")):
+        if name.endswith(("position.bias", "num_batches_tracked")) or (
+            kind == "pairwise" and name.endswith("weigh.5.bias")
+        ):
             continue  # these have no effect
         with torch.no_grad():
-            tensor += 0.1 * torch.rand(tensor.shape)
+            tensor += 0.1 * (torch.rand(tensor.shape) - 0.5)
         with torch.inference_mode():
             after = network(x)
         with layer_by_layer():
@@ -115,7 +141,7 @@ def test_weights_that_change_are_folded_again() -> None:
         without_effect += torch.equal(after, before)  # what is before a ReLU that lets nothing through
         before = after
     assert without_effect < 10
-    network.conv3 = nn.Conv2d(64, 64, 1, bias=False)
+    network.conv3 = nn.Conv2d(channels, channels, 1, bias=False)
     with torch.inference_mode():
         after = network(x)
     with layer_by_layer():
@@ -131,7 +157,6 @@ def test_with_gradients_in_training_or_in_another_precision_layers_run() -> None
         assert not fused.suits(network, names, x.to("meta"))
         assert not fused.suits(copy.deepcopy(network).half(), names, x)
         assert not fused.suits(network.train(), names, x)
-        assert not fused.suits(trained_by_chance(build_backbone("san10-patchwise")), ["layer3.0"], x)
         network.eval()
         with torch.autocast("cpu"):
             assert not fused.suits(network, names, x)
@@ -158,16 +183,38 @@ def test_who_watches_layers_sees_them_all() -> None:
     assert counter.get_total_flops() == plain.get_total_flops() > 0
 
 
+@pytest.mark.parametrize("name", ["san10", "san10-patchwise"])
 @pytest.mark.parametrize("convention", ["exact", "paper"])
-def test_counts_are_those_of_the_layers(convention: str) -> None:
-    network, x = trained_by_chance(build_backbone("san10")), torch.randn(1, 3, 64, 64)
+def test_counts_are_those_of_the_layers(name: str, convention: str) -> None:
+    network, x = trained_by_chance(build_backbone(name)), torch.randn(1, 3, 64, 64)
     counted = bench.count_flops(network, x, convention=convention)
     with layer_by_layer():
         assert bench.count_flops(network, x, convention=convention).to_frame().equals(counted.to_frame())
 
 
-def test_not_a_number_stays_one() -> None:
-    network, x = trained_by_chance(build_backbone("san-mini")), torch.randn(1, 3, 64, 64)
+@pytest.mark.parametrize("engine", [COMPILED, "strided"])
+@pytest.mark.parametrize("name", ["san-mini", "san-mini-patchwise"])
+def test_not_a_number_stays_one(engine: str, name: str) -> None:
+    network, x = trained_by_chance(build_backbone(name)), torch.randn(1, 3, 64, 64)
     x[..., 10:20, 10:20] = torch.nan
-    with torch.inference_mode():
+    with fused_by(engine):
         assert network(x).isnan().any()
+
+
+@pytest.mark.parametrize("engine", [COMPILED, "strided"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_neither_batch_nor_threads_change_attention(engine: str, kind: str) -> None:
+    torch.manual_seed(0)
+    network = trained_by_chance(SAN((1, 0, 0, 0, 0), kind, widths=(256,) * 5, split="layer0.0"))
+    x = torch.randn(5, 3, 46, 62)
+    with fused_by(engine):
+        _, together = network.prescan(x)
+        torch.set_num_threads(3)
+        _, by_three = network.prescan(x)
+        torch.set_num_threads(1)
+        apart = torch.cat([network.prescan(image[None])[1] for image in x])
+        none = network.prescan(x[:0])
+    assert torch.equal(together, by_three) if engine == "compiled" else close(together, by_three, 1e-6)
+    assert close(together, apart, 1e-6)  # the products before it may add up in another order
+    assert none[0].shape == (0, 256, 23, 31)
+    assert none[1].shape == (0, 8, 23, 31)

@@ -124,7 +124,7 @@ def test_help_names_every_verb(foveabench: Cli, arguments: list[str]) -> None:
     result = foveabench(*arguments)
     assert (result.status, result.err) == (0, "")
     for verb in ("list", "flops", "stream", "tables", "figures", "report", "audit", "reproduce"):
-        assert f"\n│ {verb} " in result.out
+        assert f"\n  {verb} " in result.out
 
 
 WRONG_CALLS = [

@@ -177,6 +177,14 @@ def test_counters_that_only_root_may_read(kernel: Callable[..., Path], monkeypat
     assert doctor._rapl(root).remedy.startswith("sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj")
 
 
+def test_a_package_built_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.native, "build", lambda: None)
+    (finding,) = (found for found in examine(CPU) if found.topic == "local attention")
+    assert finding.state == "warning"
+    assert "plain torch" in finding.found
+    assert "compiler" in finding.remedy
+
+
 def test_torch_looking_for_anomalies() -> None:
     with torch.autograd.set_detect_anomaly(True):
         found = doctor._slowing_settings()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import fcntl
 import io
 import json
@@ -191,6 +192,34 @@ def test_offline_measures_batches_of_clips(work: Path) -> None:
     assert data["latency"] is None
 
 
+def test_a_profile_is_shown_kept_and_not_taken_again(work: Path) -> None:
+    Result(*call("good"), "--out", "profiled")
+    result = Result(*call("good"), "--out", "profiled", "--profile", "--resume")
+    assert result.status == 0
+    assert "small/good: where the time of a step goes" in result.out
+    (line,) = [line for line in result.out.splitlines() if line.startswith("call ")]
+    # 3 x 4 kernels of 3 x 3 and 4 biases; 30 x 30 positions
+    assert line.split()[1] == f"{900 * 220 / 1e9:.3g}"
+    assert re.search(r"a step takes [\d.]+ ms untouched, .* ms unexplained", result.out)
+    (path,) = (work / "profiled").glob("**/*.json")
+    before = path.read_bytes()
+    (table,) = (work / "profiled").glob("**/profile.csv")
+    rows = list(csv.DictReader(table.open()))
+    assert [(row["level"], row["layer"]) for row in rows if row["stage"] == "call"] == [
+        *(("stage", ""), ("part", ""), ("layer", "call itself"), ("layer", "conv")),
+    ]
+    again = Result(*call("good"), "--out", "profiled", "--resume", "--profile", "--json")
+    assert path.read_bytes() == before
+    (data,) = json.loads(again.out)
+    assert data["profile"]["step"] > 0.002
+    (conv,) = [line for line in data["profile"]["lines"] if line["layer"] == "conv"]
+    # input, output, weights and biases, of 4 bytes each
+    assert conv["estimated_bytes"] == 4 * (3 * 32**2 + 4 * 30**2 + 112)
+    assert conv["flops_per_second"] == pytest.approx(conv["flops"] / conv["seconds"])
+    assert Result(*call("good"), "--out", "profiled", "--resume").status == 0
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -199,6 +228,7 @@ def test_offline_measures_batches_of_clips(work: Path) -> None:
         (["san19", "--threads", "0"], 2, "--threads 0: at least 1 is needed"),
         (["san19", "--frames", "0"], 2, "--frames 0: at least 1 is needed"),
         (["san19", "--scenario", "offline", "--batch", "0"], 2, "--batch 0: at least 1 is needed"),
+        (["san19", "--scenario", "offline", "--profile"], 2, "--profile is of steps in single-stream"),
         (["san19", "--budget", "0"], 2, "--budget 0: it must be positive, and finite"),
         (["san19", "--time-limit", "inf"], 2, "--time-limit inf: it must be positive, and finite"),
         (["san19", "--energy", "-1"], 2, "--energy -1: it must be 0 or more, and finite"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -11,6 +11,8 @@ from bench.records.counts import Count
 from bench.records.evaluation import Evaluation
 from bench.reporting.evaluated_tables import evaluated_table
 from bench.reporting.explanations import explain_accuracy
+from bench.reporting.foresight_table import HEADINGS as FORESIGHT
+from bench.reporting.foresight_table import foresight_shown
 from bench.reporting.layout import in_digits, with_spread
 from bench.reporting.report.cells import Column, Table, kind_of
 
@@ -40,8 +42,12 @@ HEADINGS = {
 }
 
 
-def evaluated_tables(counts: Sequence[Count], evaluations: Sequence[Evaluation]) -> Iterator[Table]:
-    """Of every data set: accuracy beside operations, and learned decisions against those that do not look."""
+def evaluated_tables(
+    counts: Sequence[Count], evaluations: Sequence[Evaluation], foresight: Mapping[str, pd.DataFrame]
+) -> Iterator[Table]:
+    """Of every data set: accuracy beside operations, learned decisions against those that do not look, and how well
+    attention is foreseen.
+    """
     for data in sorted({each.data for each in evaluations}):
         own = own_evaluations(data, evaluations)
         for number, title in TITLES.items():
@@ -55,6 +61,10 @@ def evaluated_tables(counts: Sequence[Count], evaluations: Sequence[Evaluation])
         rivals = learned_against_others(whole)
         if len(rivals):
             yield _against_rivals(data, rivals)
+        if data in foresight:
+            title, rows, note = foresight_shown(data, foresight[data])
+            columns = [Column("", FORESIGHT[0]), Column("", "SSIM", "measured")]
+            yield Table(f"foresight-{data}", title, columns, rows, notes=[note])
 
 
 def _shown(frame: pd.DataFrame) -> tuple[list[Column], list[list[str]]]:

@@ -54,7 +54,7 @@ def accuracy_plot(
                 costs.setdefault(system, {})[axis] = value
     data: dict[str, list[dict[str, Any]]] = {}
     for count in counts:
-        printed = published_row(count.system)
+        printed = count.published or published_row(count.system)
         cost = {"counted": _rounded(count.published_per_frame / 1e9), "exact": _rounded(count.exact_per_frame / 1e9)}
         if "avg_gflops" in printed:
             cost["published"] = _rounded(float(printed["avg_gflops"]))

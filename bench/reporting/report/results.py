@@ -40,6 +40,7 @@ class Results:
         findings: of the audit.
         machines: records of each machine, by the name of its folder; those of the first stand in Tables I to V.
         evaluations: of any systems.
+        foresight: how well attention is foreseen on a data set, as `foresight_over_seeds` has it.
     """
 
     counts: Sequence[Count]
@@ -48,6 +49,7 @@ class Results:
     findings: Sequence[Finding]
     machines: Mapping[str, Sequence[Record]]
     evaluations: Sequence[Evaluation]
+    foresight: Mapping[str, pd.DataFrame]
 
 
 def read_audit(path: Path) -> list[Finding]:

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 from adaptive_models.checkpoints import CheckpointError
 from adaptive_models.training.checkpointing import load_checkpoint
 from adaptive_models.training.config import Schedule
-from adaptive_models.training.loop import EpochSummary, Reports, Step, TrainingError, start_random
+from adaptive_models.training.loop import (
+    EpochSummary,
+    Reports,
+    Step,
+    TrainingError,
+    make_optimizer,
+    make_scheduler,
+    start_random,
+)
 
 SCRIPT = Path(small_phase.__file__)
 ROOT = Path(__file__).parents[3]
@@ -230,6 +238,30 @@ def test_gradients_are_clipped_to_a_norm(tmp_path: Path, clip: float | None, mov
     phase = Line((1.0, 2.0), (2.0, 6.0))
     run(phase, tmp_path, Schedule(**{**ONCE.model_dump(), "clip": clip}))
     assert phase.module.weight.item() == pytest.approx(moved, abs=1e-5)
+
+
+def test_single_parameters_learn_at_rates_of_their_own(tmp_path: Path) -> None:
+    phase = SmallPhase(noisy=False, batch=21)
+    before = {name: own.detach().clone() for name, own in phase.module.named_parameters()}
+    run(phase, tmp_path, changed(optimizer="adam", epochs=1, milestones=(), lr_factors={"5.weight": 0.1}))
+    moved = {name: (own - before[name]).abs().max().item() for name, own in phase.module.named_parameters()}
+    assert (moved["5.weight"], moved["5.bias"]) == pytest.approx((0.005, 0.05), rel=1e-3)  # Adam's first step
+
+
+def test_one_cycle_keeps_the_ratio_of_rates() -> None:
+    schedule = changed(optimizer="adam", decay="one-cycle", milestones=(), lr_factors={"5.weight": 0.1})
+    optimizer = make_optimizer(dict(SmallPhase().module.named_parameters()), schedule)
+    scheduler = make_scheduler(optimizer, schedule)
+    for _ in range(schedule.epochs):
+        others, own = scheduler.get_last_lr()
+        assert own == pytest.approx(others / 10)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_a_rate_for_what_does_not_train_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"no parameter 6\.weight of lr_factors trains; there are 0\.weight,"):
+        run(SmallPhase(), tmp_path, changed(lr_factors={"6.weight": 0.1}))
 
 
 def test_means_of_an_epoch_weigh_every_clip_the_same(tmp_path: Path) -> None:

@@ -483,17 +483,17 @@ def test_an_estimate_that_fails_leaves_the_run_alone(machine: Machine, monkeypat
 
 def test_the_estimators_threads_end_when_the_system_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "POWERCAP", tmp_path)
-    threads = threading.active_count()
-    during = 0
+    before = {*threading.enumerate()}
+    started: set[threading.Thread] = set()
 
     def run_clip() -> int:
-        nonlocal during
-        during = threading.active_count()
+        started.update({*threading.enumerate()} - before)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         measure_energy(run_clip, 1.0, CPU)
-    assert during > threading.active_count() == threads
+    assert started
+    assert not started & {*threading.enumerate()}
 
 
 class Nvml:

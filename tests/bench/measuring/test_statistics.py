@@ -98,7 +98,7 @@ def test_interval_estimates_by_the_statistic_and_lies_within_the_samples(values:
 def test_interval_scales_with_the_unit(values: list[float], factor: float) -> None:
     scaled, expected = interval([factor * value for value in values], MEDIAN), interval(values, MEDIAN).scaled(factor)
     assert [scaled.value, scaled.low, scaled.high] == pytest.approx([expected.value, expected.low, expected.high])
-    assert scaled.half_width == pytest.approx(expected.half_width, abs=1e-12)
+    assert scaled.half_width == pytest.approx(expected.half_width, rel=1e-9, abs=1e-12)
 
 
 def test_half_width_is_a_part_of_the_estimate() -> None:

@@ -19,6 +19,7 @@ from bench.errors import RunError, UsageError
 from bench.measuring import metrics
 from bench.measuring.worker import TELL_SECONDS, Message, Request, _teller, measure
 from bench.records.measurement import Case, Record, Settings, json_schema, read_record, write_record
+from bench.reporting.lost_time import NEVER_SAVED, losses
 from bench.systems.registry import Registry, System
 
 SETTINGS = Settings(width=0.3, budget=0.3, warmup=0.2, energy=0, time_limit=60, memory_limit=1 << 40)
@@ -179,6 +180,25 @@ def test_its_spatial_sampler_runs_beside_it(
     faster = metrics.speed_up(record)
     assert faster is not None
     assert 0 < faster.low <= faster.value <= faster.high
+
+
+def test_its_steps_and_those_of_its_spatial_sampler_are_profiled(
+    small_adapter: str, clip: Path, tmp_path: Path
+) -> None:
+    case = Case("small/s2-t3", "single-stream", "cpu", "float32", "learned", 1, 3, 1, clip.name)
+    adapters = [small_adapter, small_adapter.replace(":small", ":spatial")]
+    messages: list[Message] = []
+    request = Request(case, replace(SETTINGS, profile=True), str(clip), adapters)
+    record = measure(request, messages.append)
+    check(record, tmp_path)
+    assert Message("profiling") in messages
+    assert record.profile
+    assert record.reference_profile
+    assert {part.stage for part in record.profile.parts} == {"", *STAGES}
+    assert {part.stage for part in record.reference_profile.parts} == {"", "scan", "look", "classify"}
+    found = losses(record, 2.0, 1.5)
+    assert sum(loss.lost for loss in found) == pytest.approx(1 / 1.5 - 1 / 2)
+    assert {loss.stage for loss in found if loss.category == NEVER_SAVED} == {"decide", "hallucinate"}
 
 
 def test_an_adaptive_system_offline(small_adapter: str, clip: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,13 @@ def test_a_system_is_counted_in_both_conventions() -> None:
     assert count_one(tiny) == Count(
         "ucf101/tiny", "Tiny", "MLP", "x", frames=4, params=55, macs=50, paper_flops=50, exact_flops=105
     )
+
+
+def test_what_is_published_is_kept_but_for_the_papers_own_rows(tmp_path: Path) -> None:
+    published = {"top1": 50.0, "source": "her thesis"}
+    mine = count_one(replace(tiny, published=published))
+    write_counts([mine, count_one(registry().find("ucf101/tsn-resnet50"))], tmp_path / "counts.json")
+    assert [each.published for each in read_counts(tmp_path / "counts.json")] == [published, {}]
 
 
 def test_an_adaptive_system_is_counted_in_stages_and_accounts() -> None:

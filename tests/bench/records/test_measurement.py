@@ -31,6 +31,7 @@ from bench.records.measurement import (
     read_records,
     write_record,
 )
+from bench.records.profile import LayerTimes, PartTimes, StepProfile
 
 PUBLISHED = Path(bench.records.__path__[0]) / "measurement.schema.json"
 REGENERATE = (
@@ -61,10 +62,17 @@ OFFLINE = replace(
     timing=Timing("perf_counter", [], False, 2.8, None, BATCHES, {}, [], Activity(2.8, 2, 2.5)),
     energy=Energy("unavailable", "left out"),
 )
+PROFILE = StepProfile(
+    [0.5, 0.25], [0.5], [0.75],
+    [PartTimes("", "", [0.125]), PartTimes("look", "rest", [0.375])],
+    [LayerTimes("look", "rest", "low_rgb.layer3.1", "fused", 1, 10, 25, 100, [0.25])],
+    [1e-6],
+)  # fmt: skip
+PROFILED = replace(FULL, settings=replace(SETTINGS, profile=True), profile=PROFILE, reference_profile=PROFILE)
 FAILED = Record(1, CASE, SETTINGS, Status("failed", "while building: OSError"), "2026-01-01T00:00:00+00:00")
 
 
-@pytest.mark.parametrize("record", [FULL, OFFLINE, FAILED])
+@pytest.mark.parametrize("record", [FULL, OFFLINE, PROFILED, FAILED])
 def test_a_record_is_read_as_it_was_written_and_follows_the_schema(tmp_path: Path, record: Record) -> None:
     path = tmp_path / "case.json"
     write_record(record, path)
@@ -73,6 +81,21 @@ def test_a_record_is_read_as_it_was_written_and_follows_the_schema(tmp_path: Pat
     again = path.read_bytes()
     write_record(read_record(path), path)
     assert path.read_bytes() == again
+
+
+def test_records_from_before_there_were_profiles_are_read(written: Path) -> None:
+    def forget(data: dict[str, Any]) -> None:
+        del data["profile"], data["reference_profile"], data["settings"]["profile"]
+
+    change(written, forget)
+    assert read_record(written) == FULL
+
+
+def test_a_profile_with_other_steps_than_times_is_damage(written: Path) -> None:
+    write_record(PROFILED, written)
+    change(written, lambda data: data["profile"]["parts"][1]["seconds"].append(1.0))
+    with pytest.raises(RunError, match=r"damaged \(profile: parts: \[2\] times, of 1 steps\)$"):
+        read_record(written)
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:

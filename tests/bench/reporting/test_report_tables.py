@@ -255,6 +255,18 @@ def test_a_system_of_ones_own_comes_after_the_printed_rows(counts: Sequence[Coun
         assert "epic/mine" not in set(table(number, [own(), *counts])["system"])
 
 
+def test_what_others_publish_of_their_own_systems_stands_there_with_its_source(counts: Sequence[Count]) -> None:
+    published: dict[str, float | str] = {"top1": 50.0, "avg_gflops": 2.25, "source": "Smith et al. 2025, Table 3"}
+    row = table(1, [own(published=published), *counts]).iloc[-1]
+    assert (row["top1_published"], row["gflops_published"], row["gflops_difference"]) == ("50", "2.25", -0.25)
+    assert row["trade_off_recomputed"] == 0.04  # 2 GFLOPs counted, over 50 %
+    assert row["reproduces"] == ""  # its convention is not known to be the paper's
+    assert row["note"] == "not in the paper; published: Smith et al. 2025, Table 3"
+    accuracy_alone = own(published={"top1": 50.0, "source": "her thesis"})
+    row = table(1, [accuracy_alone, *counts]).iloc[-1]
+    assert (row["top1_published"], pd.isna(row["gflops_published"])) == ("50", True)
+
+
 def test_a_temporal_system_of_ones_own_comes_into_the_temporal_table(counts: Sequence[Count]) -> None:
     mine = own(
         frames=1,

@@ -13,6 +13,7 @@ from report_material import EVALUATIONS, PATIENCE, SYSTEMS, records
 from bench.records.evaluation import evaluation_path, write_evaluation
 from bench.records.measurement import write_record
 from bench.reporting.figures import complexity_by_size
+from bench.reproduce import EVALUATIONS as EVALUATED
 from bench.reproduce import RECORDS, make_counts, make_report, write_audit
 from bench.systems.builtin import registry
 
@@ -29,6 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, make_record: MakeRecord) ->
             write_record(record, out / RECORDS / machine / f"{record.case.name}.json")
     for each in EVALUATIONS:
         write_evaluation(each, evaluation_path(out, "mini", "val", None, each.system, each.policy, each.seed))
+    foresight = "clip,hallucinated,copied,hallucinated_free\n0,0.9,0.8,0.5\n1,0.8,0.75,0.5\n"
+    (out / EVALUATED / "mini" / "foresight.seed0.csv").write_text(foresight)
     return out
 
 

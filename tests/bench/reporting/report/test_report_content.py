@@ -160,6 +160,11 @@ def test_evaluations_have_tables_with_their_spread(page: Parsed) -> None:
     assert rivals.column("Top-1 (%)", "learned") == ["75.0", "75.0"]
 
 
+def test_it_is_told_how_well_attention_is_foreseen(page: Parsed) -> None:
+    table = page.tables["foresight-mini"]
+    assert table.column("", "SSIM") == ["0.8500", "0.7750", "0.5000", "+0.0750 [+0.0500, +0.1000]: better"]
+
+
 def test_the_audit_is_there_in_full(page: Parsed, folder: Path) -> None:
     findings = json.loads((folder / "audit.json").read_text())["findings"]
     table = page.tables["audit-table"]

@@ -1,0 +1,208 @@
+"""Weights of SAN's layers as inference wants them: batch norms folded into the convolutions beside them.
+
+Folded in double precision at the first call, and again whenever a weight has changed. Identities: a batch norm in
+evaluation is a scale and a shift, which convolutions beside it take over; the scale of that after the aggregation goes
+into the values, and in pairwise attention, whose weights sum to 1, the shift as well, for which reason also the last
+bias of the branch of the weights and that of the positions cancel; ReLU and max-pool may change places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adaptive_models import native
+from adaptive_models.attention import position_grid
+
+if TYPE_CHECKING:
+    from adaptive_models.san import SAN, Bottleneck, SelfAttention
+
+Result = TypeVar("Result")
+
+_KEPT: WeakKeyDictionary[nn.Module, dict[tuple[Callable[..., Any], int], tuple[Hashable, Any]]] = WeakKeyDictionary()
+
+
+def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
+    """What a function of this file makes of a module's weights, made again when these have changed."""
+    parts = [module.conv_in, module.bn_in] if fold is fold_first else [module]
+    state = tuple((each.data_ptr(), each._version) for part in parts for each in _tensors(part))
+    kept, key = _KEPT.setdefault(module, {}), (fold, native.lanes())
+    found = kept.get(key)
+    if found is None or found[0] != state:
+        with torch.inference_mode(False), torch.no_grad():
+            found = kept[key] = state, fold(module)
+    return cast("Result", found[1])
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """Weights from differences: D inputs of the relation, G groups; widths filled up as `native.lanes` wants them."""
+
+    first: Tensor  # (D + 2, D, filled up with zeros): to activations
+    bias: Tensor
+    second: Tensor  # (D, G, repeated to fill a vector): to scores
+    position: Tensor  # (2, 2): coordinates to position features, in double precision
+    position_shift: Tensor  # (2,)
+    places: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def places_of(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Position features (H * W, 2) of queries and of keys, scaled and shifted by the norm of differences."""
+        if (height, width) not in self.places:
+            with torch.inference_mode(False), torch.no_grad():
+                keys = position_grid(height, width, like=self.position).flatten(2)[0].T @ self.position
+                self.places[height, width] = _kept(keys + self.position_shift), _kept(keys)
+        return self.places[height, width]
+
+
+@dataclass(frozen=True)
+class Patchwise:
+    """Weights from query and keys together: D inputs of each, G groups, k*k places of the footprint."""
+
+    scale: Tensor  # ((k*k + 1) * D, filled up with zeros) and shift of the norm: query, then place after place
+    shift: Tensor
+    first: Tensor  # ((k*k + 1) * D, G, filled up with zeros): to activations
+    bias: Tensor
+    second: Tensor  # (k*k, G, G, repeated to fill a vector): to weights
+    second_bias: Tensor  # (k*k, G, repeated to fill a vector)
+    value_shift: Tensor  # (V,): of the norm after the aggregation
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights of a bottleneck of `channels`: D = channels / 16, V = channels / 4."""
+
+    scale: Tensor  # (channels,) and shift of the first norm
+    shift: Tensor
+    maps: Tensor  # (channels, D + D + V): to queries, keys and values
+    maps_bias: Tensor
+    weigh: Pairwise | Patchwise
+    out: Tensor  # (V + 1, channels), the bias last
+
+
+def fold_bottleneck(block: Bottleneck) -> Block:
+    """Fold a bottleneck in evaluation mode."""
+    attention = block.sam
+    relation = attention.query.out_channels
+    scale, shift = _scale_and_shift(block.bn1)
+    value_scale, value_shift = _scale_and_shift(block.bn2)
+    weigh: Pairwise | Patchwise
+    if attention.kind == "pairwise":
+        weigh, key_scale, query_shift = fold_pairwise(attention)
+    else:
+        weigh, key_scale = _fold_patchwise(attention, value_shift), torch.ones_like(scale[:relation])
+        query_shift, value_shift = torch.zeros_like(key_scale), torch.zeros_like(value_shift)
+    layers = (attention.query, attention.key, attention.value)
+    scales = torch.cat((key_scale, key_scale, value_scale))
+    shifts = torch.cat((query_shift, torch.zeros_like(key_scale), value_shift))
+    return Block(
+        scale=scale.float(),
+        shift=shift.float(),
+        maps=_kept(torch.cat([_matrix(layer) for layer in layers]).T * scales),
+        maps_bias=_kept(torch.cat([_bias(layer) for layer in layers]) * scales + shifts),
+        weigh=weigh,
+        out=_kept(torch.cat((_matrix(block.conv).T, _bias(block.conv)[None]))),
+    )
+
+
+def fold_pairwise(attention: SelfAttention) -> tuple[Pairwise, Tensor, Tensor]:
+    """Fold the branch of the weights; also the scale (D,) of queries and keys, and the shift (D,) of queries."""
+    norm, first, hidden_norm, last = _branch(attention)
+    scale, shift = _scale_and_shift(norm)
+    hidden_scale, hidden_shift = _scale_and_shift(hidden_norm)
+    filling = -(len(scale) - 2) % native.lanes()
+    weigh = Pairwise(
+        first=_kept(F.pad(_matrix(first).T * hidden_scale, (0, filling))),
+        bias=_kept(F.pad(hidden_shift, (0, filling))),
+        second=_repeated(_matrix(last).T),
+        position=_matrix(attention.position).T * scale[-2:],
+        position_shift=shift[-2:],
+    )
+    return weigh, scale[:-2], shift[:-2]
+
+
+def _fold_patchwise(attention: SelfAttention, value_shift: Tensor) -> Patchwise:
+    norm, first, hidden_norm, last = _branch(attention)
+    relation, groups = attention.query.out_channels, first.out_channels
+    hidden_scale, hidden_shift = _scale_and_shift(hidden_norm)
+
+    def place_by_place(inputs: Tensor) -> Tensor:
+        """The query's D, then the keys', of which the places are together, to the D of each place."""
+        keys = inputs[relation:].unflatten(0, (relation, -1)).transpose(0, 1).flatten(0, 1)
+        return torch.cat((inputs[:relation], keys))
+
+    filling = -relation % native.lanes()
+    scale, shift = (_kept(F.pad(place_by_place(each), (0, filling))) for each in _scale_and_shift(norm))
+    return Patchwise(
+        scale=scale,
+        shift=shift,
+        first=_kept(F.pad(place_by_place(_matrix(first).T) * hidden_scale, (0, -groups % native.lanes()))),
+        bias=_kept(F.pad(hidden_shift, (0, -groups % native.lanes()))),
+        second=_repeated(_matrix(last).unflatten(0, (groups, -1)).permute(1, 2, 0)),
+        second_bias=_repeated(_bias(last).unflatten(0, (groups, -1)).T),
+        value_shift=_kept(value_shift),
+    )
+
+
+def _branch(attention: SelfAttention) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]:
+    """The layers that make weights, but for their ReLUs."""
+    norm, _, first, hidden_norm, _, last = attention.weigh
+    return cast("tuple[nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]", (norm, first, hidden_norm, last))
+
+
+def fold_first(network: SAN) -> tuple[Tensor, Tensor]:
+    """The first convolution (C, D) with its norm, and the bias (D,)."""
+    scale, shift = _scale_and_shift(network.bn_in)
+    return _kept(_matrix(network.conv_in).T * scale), shift.float()
+
+
+def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,)."""
+    scale, shift = _scale_and_shift(norm)
+    return scale.float(), shift.float()
+
+
+def transposed(layer: nn.Conv2d) -> Tensor:
+    """Weights (C, D) of a 1x1 convolution."""
+    return layer.weight.flatten(1).T.contiguous()
+
+
+def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """What batch normalisation in evaluation mode is, in double precision."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+def _matrix(layer: nn.Conv2d) -> Tensor:
+    """Weights (D, C) of a 1x1 convolution, in double precision."""
+    return layer.weight.double().flatten(1)
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias.double()
+
+
+def _kept(weights: Tensor) -> Tensor:
+    return weights.float().contiguous()
+
+
+def _repeated(weights: Tensor) -> Tensor:
+    """The last dimension, groups, repeated to fill a vector."""
+    times = max(1, native.lanes() // weights.shape[-1])
+    return _kept(weights.repeat(*(1,) * (weights.ndim - 1), times))
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    for tensors in (module._parameters, module._buffers):
+        yield from (each for each in tensors.values() if each is not None)
+    for child in module._modules.values():
+        if child is not None:
+            yield from _tensors(child)

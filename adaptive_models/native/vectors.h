@@ -1,0 +1,79 @@
+// Vectors of floats, and products of small matrices, for the fused attention of inference.
+
+#pragma once
+
+#include <cstdint>
+
+#if defined(__AVX512F__)
+constexpr int64_t LANES = 16, COLUMNS = 4;
+#elif defined(__AVX__)
+constexpr int64_t LANES = 8, COLUMNS = 2;
+#else
+constexpr int64_t LANES = 4, COLUMNS = 2;
+#endif
+constexpr int64_t TALL = 5;          // rows of a tile: with COLUMNS vectors each, its sums stay in registers
+constexpr int64_t CHUNK = 4 * TALL;  // rows that are in the first cache together
+
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
+typedef float Unaligned __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
+typedef int32_t Integers __attribute__((vector_size(LANES * sizeof(float))));
+
+namespace {
+
+inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
+inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
+inline Vector all(float value) { return Vector{} + value; }
+inline Vector larger(Vector a, Vector b) { return b > a ? b : a; }  // NaN in the first stays
+
+// What a product is added to: nothing, one row of biases, or what is there.
+enum class Onto { nothing, bias, sums };
+
+// TALL rows of `in` (width `depth`) times WIDE vectors of columns of `weights`, cut off at 0 if `relu`.
+template <int64_t WIDE, Onto onto, bool relu>
+inline void tile(const float* in, int64_t in_stride, int64_t depth, const float* weights, int64_t weights_stride,
+                 const float* bias, float* out, int64_t out_stride) {
+    Vector sums[TALL][WIDE];
+    for (int64_t row = 0; row < TALL; ++row)
+        for (int64_t column = 0; column < WIDE; ++column)
+            sums[row][column] = onto == Onto::bias   ? load(bias + column * LANES)
+                                : onto == Onto::sums ? load(out + row * out_stride + column * LANES)
+                                                     : Vector{};
+    for (int64_t k = 0; k < depth; ++k) {
+        Vector w[WIDE];
+        for (int64_t column = 0; column < WIDE; ++column) w[column] = load(weights + k * weights_stride + column * LANES);
+        for (int64_t row = 0; row < TALL; ++row) {
+            const Vector x = all(in[row * in_stride + k]);
+            for (int64_t column = 0; column < WIDE; ++column) sums[row][column] += x * w[column];
+        }
+    }
+    for (int64_t row = 0; row < TALL; ++row)
+        for (int64_t column = 0; column < WIDE; ++column)
+            store(out + row * out_stride + column * LANES,
+                  relu ? larger(sums[row][column], Vector{}) : sums[row][column]);
+}
+
+// `rows` rows, a multiple of TALL, times all columns; `width` is a multiple of LANES.
+template <Onto onto, bool relu>
+void product(const float* in, int64_t in_stride, int64_t depth, const float* weights, int64_t width, const float* bias,
+             float* out, int64_t out_stride, int64_t rows) {
+    for (int64_t column = 0; column < width;) {
+        const int64_t vectors = (width - column) / LANES;
+        const int64_t wide = vectors >= COLUMNS ? COLUMNS : vectors >= 2 ? 2 : 1;
+        const float* b = onto == Onto::bias ? bias + column : nullptr;
+        for (int64_t row = 0; row < rows; row += TALL) {
+            const float* x = in + row * in_stride;
+            float* y = out + row * out_stride + column;
+            if (wide == COLUMNS)
+                tile<COLUMNS, onto, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
+            else if (wide == 2)
+                tile<2, onto, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
+            else
+                tile<1, onto, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
+        }
+        column += wide * LANES;
+    }
+}
+
+int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
+
+}  // namespace

@@ -1,0 +1,95 @@
+"""Run the operators of a library over random shapes, in a process of its own that `test_sanitizers` starts.
+
+Arguments: the library, and "fault" to pass maps that are one row short.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptive_models import attention, fused, native
+from adaptive_models.maps import Maps
+from adaptive_models.native import inference
+from adaptive_models.san import KINDS, Bottleneck
+
+ROUNDS = 60
+CHANNELS = (32, 64, 96, 128, 160, 256, 512)
+SIZES = ((1, 1), (2, 2), (3, 3), (1, 7), (5, 1), (2, 9), (4, 4), (7, 7), (8, 11))
+
+
+def norms_that_do_something(module: nn.Module) -> nn.Module:
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+                assert tensor is not None
+                tensor.uniform_(0.5, 1.5)
+    return module.eval()
+
+
+def strange(maps: Tensor, choice: int) -> Tensor:
+    """The same values in another layout: contiguous, channels last, every other of a larger one, or transposed."""
+    if choice == 1:
+        return maps.contiguous(memory_format=torch.channels_last)
+    if choice == 2:
+        larger = maps.new_full((*maps.shape[:3], 2 * maps.shape[3]), torch.nan)
+        larger[..., ::2] = maps
+        return larger[..., ::2]
+    return maps.transpose(2, 3).contiguous().transpose(2, 3) if choice == 3 else maps
+
+
+def infer(choose: random.Random) -> None:
+    channels, (height, width), images = choose.choice(CHANNELS), choose.choice(SIZES), choose.choice((0, 1, 2, 5))
+    if not inference.fits(channels // 32):
+        return
+    block = norms_that_do_something(Bottleneck(channels, choose.choice((1, 3, 5, 7)), choose.choice(KINDS)))
+    assert isinstance(block, Bottleneck)
+    x = strange(torch.randn(images, channels, height, width), choose.randrange(4))
+    with torch.inference_mode():
+        made, looked_at = fused.bottleneck(block, x, attention=choose.random() < 0.5)
+        if images:
+            true, weights = block(x)
+            assert (made - true).abs().max() <= 2e-5 * true.abs().max()
+            if looked_at is not None:
+                summed = attention.cumulative_attention(weights, (height, width), block.sam.kernel_size)
+                assert (looked_at - summed).abs().max() <= 2e-5 * summed.abs().max()
+
+
+def train(choose: random.Random) -> None:
+    (height, width), side, images = choose.choice(SIZES), choose.choice((1, 3, 7)), choose.randrange(3)
+    groups, shares = choose.randrange(1, 4), choose.randrange(1, 4)
+    padded = height + side - 1, width + side - 1
+    query = strange(torch.randn(images, groups, height, width), choose.randrange(4)).requires_grad_()
+    key = strange(torch.randn(images, groups, *padded), choose.randrange(4)).requires_grad_()
+    value = strange(torch.randn(images, groups * shares, *padded), choose.randrange(4)).requires_grad_()
+    weights = native.Subtract.apply(query, key)
+    native.Aggregate.apply(value, weights, (height, width)).sum().backward()
+
+
+def short_of_a_row() -> None:
+    call = inference.attend
+
+    def attend(weigh: Any, maps: Maps, attention: bool) -> Any:
+        return call(weigh, replace(maps, rows=maps.rows[:-1].clone()), attention)
+
+    inference.attend = attend  # type: ignore[assignment]
+
+
+def main() -> None:
+    native.build = lambda: ("sanitized", sys.argv[1])  # type: ignore[assignment]
+    if sys.argv[2:] == ["fault"]:
+        short_of_a_row()
+    torch.manual_seed(0)
+    choose = random.Random(0)
+    for _ in range(ROUNDS):
+        infer(choose)
+        train(choose)
+
+
+if __name__ == "__main__":
+    main()
