@@ -1,6 +1,6 @@
 // Patchwise local attention for inference, fused: for a few positions at a time it runs the norm and the two 1x1
 // convolutions over query and keys, place after place of the footprint, and sums the values. Nothing of a footprint's
-// size is in memory but for those few positions. Channels lie last; callers check shapes (see fused.py).
+// size is in memory but for those few positions. Channels lie last; callers check shapes (see inference.py).
 //
 // Every place of a footprint has weights of its own, so that a neighbour that reflection repeats is computed as often
 // as it is there; it is read where it lies, with no padding made.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -198,11 +199,13 @@ def _memory_and_energy(record: Record, fps: float) -> dict[str, str]:
 def _show_profile(record: Record, profile: StepProfile) -> None:
     """Where the time of a step went; layers that take little of it are left to the CSV and JSON."""
     found, cost = lines(profile, record.peak), looking(profile)
-    shown = [line for line in found if line.level != "layer" or line.share_of_time >= SHOWN]
-    alone = {
-        line.stage for line in found if [each.stage for each in found if each.level == "part"].count(line.stage) < 2
-    }
-    shown = [line for line in shown if line.level != "part" or line.stage not in alone]
+    parts = Counter(line.stage for line in found if line.level == "part")
+    small = sum(line.level == "layer" and line.share_of_time < SHOWN for line in found)
+    shown = [
+        line
+        for line in found
+        if (line.level != "layer" or line.share_of_time >= SHOWN) and (line.level != "part" or parts[line.stage] > 1)
+    ]
     columns = ["", "type", "GFLOPs (counted)", "MB (estimated)", "ms (measured)", "% of step"]
     say("")
     print_table(
@@ -224,7 +227,6 @@ def _show_profile(record: Record, profile: StepProfile) -> None:
         ],
         title=f"{_name(record.case)}: where the time of a step goes",
     )
-    left_out = len(found) - len([line for line in found if line.level != "layer" or line in shown])
     if record.peak:
         say(
             f"peak, measured in the same process: {record.peak.flops_per_second / 1e9:.4g} GFLOP/s of a matrix product,"
@@ -235,8 +237,8 @@ def _show_profile(record: Record, profile: StepProfile) -> None:
         f" {1e3 * cost.timed_by_layers:.4g} with its layers timed ({cost.marks} x {1e6 * cost.mark:.2g} us to look);"
         f" stages and parts add up to {1e3 * cost.parts:.4g}, and leave {1e3 * cost.unexplained:.3g} ms unexplained"
     )
-    if left_out:
-        say(f"{left_out} layers of less than {SHOWN:.0%} of the step are not shown: --json and profile.csv have them")
+    if small:
+        say(f"{small} layers of less than {SHOWN:.0%} of the step are not shown: --json and profile.csv have them")
 
 
 def _print_filled(rows: Sequence[dict[str, str]]) -> None:

@@ -145,8 +145,7 @@ def modes(samples: Sequence[float]) -> tuple[float, float] | None:
     grid = np.linspace(logs.min(), logs.max(), 200)
     # Silverman's rule on the smaller of the two spreads, or two far clusters would be smoothed into one.
     spread = min(logs.std(), np.subtract(*np.percentile(logs, [75, 25])) / 1.34) or logs.std()
-    bandwidth = 0.9 * spread * len(logs) ** -0.2 * logs.std(ddof=1) / logs.std()
-    density = np.exp(-0.5 * ((grid[:, None] - logs) / bandwidth) ** 2).sum(axis=1)
+    density = stats.gaussian_kde(logs, bw_method=0.9 * spread * len(logs) ** -0.2 / logs.std())(grid)
     best = None
     for valley in range(1, len(grid) - 1):
         left, right = int(density[:valley].argmax()), valley + int(density[valley:].argmax())

@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from adaptive_models import build_backbone, native
+from adaptive_models import build_backbone
 from adaptive_models.san import SAN
 from adaptive_models.watching import Watch, steps
-
-compiled = pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
 
 
 @pytest.fixture
@@ -41,7 +39,6 @@ def everything(network: SAN, x: Tensor) -> tuple[Tensor, ...]:
         return network(x), *network.prescan(x), network.resume(network.prescan(x)[0])
 
 
-@compiled
 def test_a_fused_network_that_is_watched_computes_the_same_bits(network: SAN) -> None:
     x = torch.randn(2, 3, 64, 48)
     expected, before = everything(network, x), dict(vars(network))
@@ -56,7 +53,6 @@ def test_a_fused_network_that_is_watched_computes_the_same_bits(network: SAN) ->
     assert ("layer2.0", 1) in seen
 
 
-@compiled
 def test_what_does_not_run_fused_is_left_alone(network: SAN) -> None:
     x = torch.randn(1, 3, 64, 64)
     network.layer3.register_forward_hook(lambda *_: None)  # of which blocks know nothing
@@ -69,7 +65,6 @@ def test_what_does_not_run_fused_is_left_alone(network: SAN) -> None:
     assert "layer2.0" not in names
 
 
-@compiled
 def test_what_ran_fused_is_taken_in_the_same_steps_where_it_cannot(network: SAN) -> None:
     x = torch.randn(1, 3, 64, 64)
     with watched(network) as seen:
