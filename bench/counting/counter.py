@@ -112,6 +112,7 @@ class Counter(TorchDispatchMode):
         self._names = {id(module): name for name, module in self._modules.items()}
         parameters = (named for prefix, root in modules.items() for named in root.named_parameters(prefix=prefix))
         self._unused = {id(parameter): (name, parameter) for name, parameter in parameters}
+        self._stage = ""
         self._open = [_Visit("", self._modules.get(""))]
         self._rules: dict[Any, Rule] = {}
         self._products: dict[int, tuple[StorageWeakRef, _Product]] = {}  # by the address of their storage
@@ -162,6 +163,11 @@ class Counter(TorchDispatchMode):
         self._follow_products(rule, args, tensors, results)
         return out
 
+    def enter_stage(self, stage: str) -> None:
+        """Charge what follows to rows of their own, which belong to this stage."""
+        self._open[-1].row = None
+        self._stage = stage
+
     def new_row(self) -> int:
         """Charge what follows to rows of their own; returns the number of rows so far."""
         self._open[-1].row = None
@@ -180,7 +186,8 @@ class Counter(TorchDispatchMode):
     def _row(self) -> Row:
         visit = self._open[-1]
         if visit.row is None:
-            visit.row = Row(visit.name, "function" if visit.module is None else type(visit.module).__name__)
+            kind = "function" if visit.module is None else type(visit.module).__name__
+            visit.row = Row(visit.name, kind, stage=self._stage)
             self.rows.append(visit.row)
         return visit.row
 
@@ -268,7 +275,8 @@ def counting(counter: Counter) -> Iterator[Counter]:
 
 
 def _run(func: Any, rule: Rule, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
-    if rule.quick_result and tensors and tensors[0].is_meta:
+    device = tensors[0].device if tensors else kwargs.get("device")
+    if rule.quick_result and device == torch.device("meta"):
         out = rule.quick_result(*args, **kwargs)
         if out is not NotImplemented:
             return out

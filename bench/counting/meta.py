@@ -12,11 +12,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 ARITHMETIC = """
 abs add clamp clamp_max clamp_min cos div elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log log1p maximum
 minimum mish mul neg pow reciprocal relu rsqrt rsub selu sigmoid silu sin softplus sqrt square sub tanh
 """
+
+
+FILLS = frozenset((Tensor.fill_, Tensor.zero_, Tensor.uniform_, Tensor.normal_))
+
+
+class Unfilled(TorchFunctionMode):
+    """Models that are built inside it on the meta device get no initial weights, which take half of the time there."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function, unless it only fills a tensor that has no data."""
+        fills = func in FILLS or (getattr(func, "__module__", None) == "torch.nn.init" and func.__name__.endswith("_"))
+        tensor = args[0] if args else (kwargs or {}).get("tensor")
+        if fills and isinstance(tensor, Tensor) and tensor.is_meta:
+            return tensor
+        return func(*args, **(kwargs or {}))
 
 
 def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
@@ -111,6 +127,24 @@ def im2col(
     return _empty((x.shape[0], x.shape[1] * prod(kernel_size), prod(places)), x) if places else NotImplemented
 
 
+def col2im(
+    x: Tensor, output_size: Sequence[int], kernel_size: Sequence[int], dilation: Sequence[int],
+    padding: Sequence[int], stride: Sequence[int],
+) -> Any:  # fmt: skip
+    """The windows of a batch summed into images: (N, C * k * k, places) -> (N, C, *output_size)."""
+    places, window = _places(output_size, kernel_size, stride, padding, dilation), prod(kernel_size)
+    if x.ndim != 3 or not places or x.shape[2] != prod(places) or x.shape[1] % window:
+        return NotImplemented
+    return _empty((x.shape[0], x.shape[1] // window, *output_size), x)
+
+
+def linspace(start: Any, end: Any, steps: int, *, dtype: torch.dtype | None = None, **_: Any) -> Any:
+    """A vector of so many numbers, of the default type if none is given."""
+    if steps < 0 or not all(isinstance(side, (int, float)) for side in (start, end)):
+        return NotImplemented
+    return torch.empty(steps, dtype=dtype, device="meta")
+
+
 def convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] = (1,),
     padding: Sequence[int] | str = (0,), dilation: Sequence[int] = (1,), groups: int = 1,
@@ -132,6 +166,61 @@ def _places(sides: Sequence[int], *settings: Sequence[int]) -> list[int]:
         return []
     places = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(sides, *per_side, strict=True)]
     return places if min(places, default=0) > 0 else []
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    """(..., inputs) -> (..., outputs), if the sizes and the types agree."""
+    agrees = weight.ndim == 2 and x.shape[-1:] == weight.shape[1:] and x.dtype is weight.dtype
+    if not agrees or (bias is not None and (bias.shape != weight.shape[:1] or bias.dtype is not x.dtype)):
+        return NotImplemented
+    return _empty((*x.shape[:-1], weight.shape[0]), x)
+
+
+def pad(x: Tensor, amounts: Sequence[int], mode: str = "constant", *_: Any) -> Any:
+    """Larger along the last dimensions, of a contiguous tensor, if what is reflected is there."""
+    last = list(zip(amounts[::2], amounts[1::2], strict=True))[::-1]
+    sides = list(x.shape[x.ndim - len(last) :])
+    reflects = mode == "reflect" and x.ndim in (len(last) + 1, len(last) + 2)
+    fits = all(0 <= amount < side for side, both in zip(sides, last, strict=False) for amount in both)
+    if len(last) > x.ndim or not x.is_contiguous() or not fits or not (reflects or mode == "constant"):
+        return NotImplemented
+    return _empty((*x.shape[: x.ndim - len(last)], *(n + sum(both) for n, both in zip(sides, last, strict=True))), x)
+
+
+def max_pool2d(
+    x: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,), ceil_mode: bool = False,
+) -> Any:  # fmt: skip
+    """(N, C, H, W) -> (N, C, *places)."""
+    places = _places(x.shape[2:], kernel_size, stride or kernel_size, padding, dilation)
+    kernel = list(kernel_size) * (2 // len(kernel_size))
+    halves = all(2 * amount <= side for amount, side in zip(list(padding) * (2 // len(padding)), kernel, strict=True))
+    if x.ndim != 4 or ceil_mode or not places or not halves or not x.is_contiguous():
+        return NotImplemented
+    return _empty((*x.shape[:2], *places), x)
+
+
+def upsample_bilinear2d(x: Tensor, output_size: Sequence[int] | None, *_: Any) -> Any:
+    """(N, C, H, W) -> (N, C, *output_size), where that is given."""
+    if x.ndim != 4 or output_size is None or len(output_size) != 2 or not x.is_contiguous():
+        return NotImplemented
+    return _empty((*x.shape[:2], *output_size), x) if min(output_size) > 0 and x.numel() else NotImplemented
+
+
+def reduction(x: Tensor, dims: Sequence[int] | None = None, keepdim: bool = False, **named: Any) -> Any:
+    """The tensor without these dimensions, or with 1 in their place."""
+    if not dims or named.get("dtype") or not x.is_floating_point() or not x.is_contiguous():
+        return NotImplemented
+    if not all(-x.ndim <= dim < x.ndim for dim in dims) or len({dim % x.ndim for dim in dims}) < len(dims):
+        return NotImplemented
+    gone = {dim % x.ndim for dim in dims}
+    return _empty([1 if i in gone else n for i, n in enumerate(x.shape) if keepdim or i not in gone], x)
+
+
+def softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
+    """A tensor like the input."""
+    plain = x.is_floating_point() and -x.ndim <= dim < x.ndim and dtype is None
+    return _empty_like(x) if plain else NotImplemented
 
 
 def recurrent(x: Tensor, *args: Any) -> Any:
@@ -181,7 +270,16 @@ QUICK_RESULTS: dict[str, Callable[..., Any]] = {
     "aten::cat": cat,
     "aten::stack": stack,
     "aten::im2col": im2col,
+    "aten::col2im": col2im,
+    "aten::linspace": linspace,
     **{f"aten::conv{dims}d": convolution for dims in (1, 2, 3)},
+    "aten::linear": linear,
+    "aten::pad": pad,
+    "aten::max_pool2d": max_pool2d,
+    "aten::upsample_bilinear2d": upsample_bilinear2d,
+    "aten::sum": reduction,
+    "aten::mean": reduction,
+    "aten::softmax": softmax,
     "aten::adaptive_avg_pool2d": adaptive_avg_pool2d,
     "aten::to": to,
     **{f"aten::{name}": recurrent for name in ("rnn_tanh", "rnn_relu", "gru", "lstm")},

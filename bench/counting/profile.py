@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -211,28 +210,3 @@ class Profile:
             f"Profile({self.convention}: {self.flops:,} flops, {self.macs:,} MACs, {self.params:,} parameters,"
             f" {len(self.rows)} rows, on {self.device}{unknown})"
         )
-
-
-def join(stages: Mapping[str, Profile]) -> Profile:
-    """One profile of several stages of one model that run one after the other; each parameter counts once."""
-    profiles = list(stages.values())
-    rows: list[Row] = []
-    used: set[str] = set()
-    for stage, profile in stages.items():
-        for row in profile.rows[: len(profile.rows) - len(profile.uncalled)]:
-            parameters = {name: size for name, size in row.parameters.items() if name not in used}
-            used |= parameters.keys()
-            rows.append(replace(row, stage=stage, parameters=parameters))
-    uncalled: list[Row] = []
-    for row in profiles[0].rows[len(profiles[0].rows) - len(profiles[0].uncalled) :]:
-        parameters = {name: size for name, size in row.parameters.items() if name not in used}
-        if parameters:
-            uncalled.append(replace(row, parameters=parameters))
-    return Profile(
-        convention=profiles[0].convention,
-        rows=rows + uncalled,
-        unknown=[entry for profile in profiles for entry in profile.unknown],
-        uncalled=[row.name for row in uncalled],
-        device=", ".join(dict.fromkeys(profile.device for profile in profiles)),
-        reason="; ".join(dict.fromkeys(profile.reason for profile in profiles if profile.reason)),
-    )

@@ -17,7 +17,8 @@ from adaptive_models.system import AdaptiveSystem
 from bench.counting.count import CROSS_CHECKS, count_flops
 from bench.counting.counter import Counter, counting
 from bench.counting.isolation import undisturbed
-from bench.counting.profile import Grouping, Profile, join
+from bench.counting.meta import Unfilled
+from bench.counting.profile import Grouping, Profile
 from bench.errors import RunError, UsageError, in_words
 from bench.published.tables import FRAMES, VALIDATION_CLIPS, published_shares, read_table
 from bench.records.counts import Stages
@@ -168,7 +169,7 @@ def _count(system: System, convention: str) -> Profile:
 
 def _count_undisturbed(system: System, convention: str) -> Profile:
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with torch.device("meta"), Unfilled(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of weights that are loaded into nothing
             model = build_model(system)
         return _count_model(model, system, convention)
@@ -180,7 +181,7 @@ def _count_undisturbed(system: System, convention: str) -> Profile:
 
 def _count_model(model: nn.Module, system: System, convention: str) -> Profile:
     if isinstance(model, Stepwise) and system.adaptive:
-        return join(count_stages(model, system.inputs, convention))
+        return count_stages(model, system.inputs, convention)
     args, kwargs = _inputs(system, _device_of(model))
     return count_flops(model, *args, convention=convention, **kwargs)
 
@@ -204,20 +205,19 @@ def _blaming(system: System) -> Iterator[None]:
         raise kind(f"{system.id} cannot be run on {system.shapes}: {in_words(error)}") from error
 
 
-def count_stages(model: Stepwise, inputs: Mapping[str, Sequence[int]], convention: str) -> dict[str, Profile]:
+def count_stages(model: Stepwise, inputs: Mapping[str, Sequence[int]], convention: str) -> Profile:
     """Count the stages of one step of one video with every frame full, in the order in which they run."""
     device = _device_of(model)
-    profiles: dict[str, Profile] = {}
+    counter = Counter(model, convention)
 
     def count(stage: str, *args: Any) -> Any:
-        with counting(Counter({"": model}, convention)) as counter:
-            result = getattr(model, stage)(*args)
-        profiles[stage] = replace(counter.profile(), device=device.type)
-        return result
+        counter.enter_stage(stage)
+        with counting(counter):
+            return getattr(model, stage)(*args)
 
     with torch.inference_mode():
         model.trace(count, {name: torch.zeros(1, *shape, device=device) for name, shape in inputs.items()})
-    return profiles
+    return replace(counter.profile(), device=device.type)
 
 
 def operating_point(system: System, policy: str = "published") -> tuple[Shares, str]:

@@ -104,6 +104,23 @@ def test_im2col(data: st.DataObject, height: int, width: int) -> None:
     assert_quick("im2col", randn(2, 3, height, width), kernel, [1, 1], padding, stride)
 
 
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), height=sizes, width=sizes)
+def test_col2im(data: st.DataObject, height: int, width: int) -> None:
+    kernel = [data.draw(st.integers(1, height)), data.draw(st.integers(1, width))]
+    settings_ = kernel, [1, 1], [data.draw(st.integers(0, 2))] * 2, [data.draw(st.integers(1, 3))] * 2
+    windows = torch.ops.aten.im2col(randn(2, 3, height, width), *settings_)
+    assert_quick("col2im", windows, [height, width], *settings_)
+    assert_left_to_torch("col2im", randn(2, 1 + windows.shape[1], windows.shape[2] + 1), [height, width], *settings_)
+
+
+def test_linspace() -> None:
+    assert_quick("linspace", -1, 1, 7)
+    assert_quick("linspace", 0.0, 1.0, 0, dtype=torch.float64)
+    assert_left_to_torch("linspace", 0, 1, -1)
+    assert_left_to_torch("linspace", torch.tensor(0.0), 1, 3)
+
+
 def test_im2col_in_doubt() -> None:
     assert_left_to_torch("im2col", randn(2, 3, 2, 2), [3, 3], [1, 1], [0, 0], [1, 1])
     assert_left_to_torch("im2col", randn(3, 5, 5), [3, 3], [1, 1], [0, 0], [1, 1])
@@ -151,6 +168,84 @@ def test_cat_and_stack() -> None:
         assert_left_to_torch("cat", tensors, dim)
     assert_left_to_torch("stack", [randn(2, 3), randn(2, 4)])
     assert_left_to_torch("stack", [randn(2, 3)], 3)
+
+
+def test_linear() -> None:
+    weight, bias = randn(4, 3), randn(4)
+    for shape in ((3,), (2, 3), (2, 5, 3), (0, 3)):
+        assert_quick("linear", randn(shape), weight, bias)
+    assert_quick("linear", randn(3, 2).T, weight)
+    assert_left_to_torch("linear", randn(2, 4), weight)
+    assert_left_to_torch("linear", randn(2, 3), weight, randn(3))
+    assert_left_to_torch("linear", randn(2, 3), weight.double())
+    assert_left_to_torch("linear", randn(2, 3), randn(3))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), mode=st.sampled_from(["constant", "reflect"]), batch=st.integers(1, 2))
+def test_pad(data: st.DataObject, mode: str, batch: int) -> None:
+    sides = [data.draw(st.integers(2, 5)) for _ in range(2)]
+    amounts = [data.draw(st.integers(0, side - 1)) for side in reversed(sides) for _ in range(2)]
+    assert_quick("pad", randn(*[2, 3][-batch:], *sides), amounts, mode)
+
+
+def test_pad_in_doubt() -> None:
+    assert_quick("pad", randn(2, 3), [1, 2])
+    assert_left_to_torch("pad", randn(1, 2, 3, 3), [1, 3, 0, 0], "reflect")  # more than there is
+    assert_left_to_torch("pad", randn(3, 3), [1, 1, 1, 1], "reflect")  # without channels
+    assert_left_to_torch("pad", randn(2, 3), [-1, 0])
+    assert_left_to_torch("pad", randn(2, 3), [1, 1, 1, 1, 1, 1])
+    assert_left_to_torch("pad", randn(1, 2, 3, 3), [1, 1, 1, 1], "replicate")
+    assert_left_to_torch("pad", randn(1, 2, 3, 3).to(memory_format=torch.channels_last), [1, 1, 1, 1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), height=sizes, width=sizes)
+def test_max_pool2d(data: st.DataObject, height: int, width: int) -> None:
+    kernel = [data.draw(st.integers(1, height)), data.draw(st.integers(1, width))]
+    stride = data.draw(st.sampled_from([[], [1, 2], [3]]))
+    padding = [data.draw(st.integers(0, side // 2)) for side in kernel]
+    assert_quick("max_pool2d", randn(2, 3, height, width), kernel, stride, padding)
+
+
+def test_max_pool2d_in_doubt() -> None:
+    assert_quick("max_pool2d", randn(2, 3, 7, 7), [3], [2], [1])
+    assert_left_to_torch("max_pool2d", randn(2, 3, 5, 5), [2, 2], [2, 2], [0, 0], [1, 1], True)
+    assert_left_to_torch("max_pool2d", randn(2, 3, 5, 5), [2, 2], [2, 2], [2, 2])
+    assert_left_to_torch("max_pool2d", randn(3, 5, 5), [2, 2])
+    assert_left_to_torch("max_pool2d", randn(2, 3, 5, 5).to(memory_format=torch.channels_last), [2, 2])
+
+
+def test_upsample_bilinear2d() -> None:
+    x = randn(2, 3, 5, 4)
+    quick = QUICK_RESULTS["aten::upsample_bilinear2d"](to_meta(x), [7, 3], False, None)
+    assert described(quick) == described(torch.ops.aten.upsample_bilinear2d.vec(x, [7, 3], False, None))
+    quick = QUICK_RESULTS["aten::upsample_bilinear2d"](to_meta(x), [7, 3], False)
+    assert described(quick) == described(torch.ops.aten.upsample_bilinear2d(x, [7, 3], False))
+    assert_left_to_torch("upsample_bilinear2d", x, None, False, [2.0, 2.0])
+    assert_left_to_torch("upsample_bilinear2d", x.to(memory_format=torch.channels_last), [7, 3], False)
+    assert_left_to_torch("upsample_bilinear2d", x[0], [7, 3], False)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_reductions(name: str) -> None:
+    for dims, keepdim in product(([0], [-1], [1, 2], [0, -1]), (False, True)):
+        assert_quick(name, randn(2, 3, 4), dims, keepdim)
+    assert_left_to_torch(name, randn(2, 3))
+    assert_left_to_torch(name, randn(2, 3), [])
+    assert_left_to_torch(name, randn(2, 3), [2])
+    assert_left_to_torch(name, randn(2, 3), [1, -1])
+    assert_left_to_torch(name, torch.ones(2, 3, dtype=torch.int64), [1])
+    assert_left_to_torch(name, randn(2, 3), [1], dtype=torch.float64)
+    assert_left_to_torch(name, randn(4, 3, 2).transpose(0, 2), [1])
+
+
+def test_softmax() -> None:
+    for dim in (0, 2, -1):
+        assert_quick("softmax", randn(2, 3, 4), dim)
+    assert_left_to_torch("softmax", randn(2, 3), 2)
+    assert_left_to_torch("softmax", randn(2, 3), 1, torch.float64)
+    assert_left_to_torch("softmax", torch.ones(2, 3, dtype=torch.int64), 1)
 
 
 def test_adaptive_avg_pool2d() -> None:
@@ -209,4 +304,5 @@ def test_recurrent_cells() -> None:
 def test_every_short_cut_is_tested_here() -> None:
     tested = "pointwise batch_norm layer_norm scaled_dot_product_attention cat stack im2col convolution"
     tested += " adaptive_avg_pool2d to recurrent recurrent_cell"
+    tested += " linear pad max_pool2d upsample_bilinear2d reduction softmax col2im linspace"
     assert {function.__name__ for function in QUICK_RESULTS.values()} == set(tested.split())

@@ -1,15 +1,16 @@
-"""What a profile answers: totals, groupings, bytes, activations, and stages joined into one."""
+"""What a profile answers: totals, groupings, bytes, activations, and the stages of one model."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn, randn
 
 from bench import Profile, count_flops
-from bench.counting.profile import join
+from bench.counting.counter import Counter, counting
 
 
 class Net(nn.Module):
@@ -153,23 +154,33 @@ def test_the_convention_of_the_paper(module: nn.Module, shape: tuple[int, ...], 
 # --- stages ------------------------------------------------------------------------------------------------------
 
 
-def test_joined_stages_are_the_whole(profile: Profile) -> None:
+def count_stages(model: nn.Module, **stages: tuple[Callable[[Tensor], Tensor], Tensor]) -> Profile:
+    counter = Counter(model, "exact")
+    with torch.inference_mode():
+        for stage, (function, x) in stages.items():
+            counter.enter_stage(stage)
+            with counting(counter):
+                function(x)
+    return counter.profile()
+
+
+def test_stages_are_the_whole(profile: Profile) -> None:
     net = Net().eval()
-    joined = join({"begin": count_flops(net.begin, randn(2, 3, 5, 5)), "end": count_flops(net.end, randn(2, 4))})
-    assert (joined.macs, joined.flops, joined.params, joined.uncalled) == (
+    staged = count_stages(net, begin=(net.begin, randn(2, 3, 5, 5)), end=(net.end, randn(2, 4)))
+    assert (staged.macs, staged.flops, staged.params, staged.uncalled) == (
         profile.macs, profile.flops, profile.params, ["spare"],
     )  # fmt: skip
-    assert [(stage["name"], stage["flops"]) for stage in joined.stages() if stage["flops"]] == [
+    assert [(stage["name"], stage["flops"]) for stage in staged.stages() if stage["flops"]] == [
         ("begin", FLOPS - 2 * HEAD[0] - HEAD[1] - SCALE),
         ("end", 2 * HEAD[0] + HEAD[1] + SCALE),
     ]
-    by_module = joined.by_module()
+    by_module = staged.by_module()
     assert {name: by_module[name]["params"] for name in PARAMS if name} == {n: p for n, p in PARAMS.items() if n}
 
 
 def test_a_module_that_both_stages_use_has_its_parameters_once() -> None:
     net = Net().eval()
-    twice = join({name: count_flops(net.end, randn(2, 4)) for name in ("first", "second")})
+    twice = count_stages(net, first=(net.end, randn(2, 4)), second=(net.end, randn(2, 4)))
     assert twice.flops == 2 * (2 * HEAD[0] + HEAD[1] + SCALE)
     assert (twice.params, twice.uncalled) == (sum(PARAMS.values()), ["stem.0", "stem.1", "spare"])
 
@@ -187,17 +198,12 @@ def test_a_module_of_which_each_stage_uses_one_parameter() -> None:
             return x + self.right
 
     model = Halves()
-    joined = join({"left": count_flops(model.add_left, randn(3)), "right": count_flops(model.add_right, randn(3))})
-    assert (joined.params, joined.flops, joined.uncalled) == (6, 6, [])
-    assert [(row.stage, row.flops, row.params) for row in joined.rows if row.flops] == [("left", 3, 3), ("right", 3, 3)]
+    staged = count_stages(model, left=(model.add_left, randn(3)), right=(model.add_right, randn(3)))
+    assert (staged.params, staged.flops, staged.uncalled) == (6, 6, [])
+    assert [(row.stage, row.flops, row.params) for row in staged.rows if row.flops] == [("left", 3, 3), ("right", 3, 3)]
 
 
-def test_unknown_operators_and_reasons_are_kept() -> None:
-    def reads(x: Tensor) -> Tensor:
-        return torch.linalg.inv(x) if x.sum() > -1e9 else x
-
-    stages = {"meta": count_flops(lambda x: x + 1, randn(3, 3)), "data": count_flops(reads, randn(3, 3))}
-    joined = join(stages)
-    assert joined.device == "meta, cpu"
-    assert joined.reason == stages["data"].reason
-    assert joined.unknown == stages["data"].unknown != []
+def test_unknown_operators_of_stages_are_kept() -> None:
+    inverse = (torch.linalg.inv, torch.eye(3))
+    staged = count_stages(nn.Identity(), first=inverse, second=(abs, randn(3)), third=inverse)
+    assert [(entry.operator, entry.calls) for entry in staged.unknown] == [("aten::linalg_inv_ex", 2)]
