@@ -102,7 +102,7 @@ Adapter = Annotated[
 ]
 Machine = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--machine", help="Whose measurements: a folder in OUT/records; the first by name if not given."),
+    typer.Option("--machine", help="Whose measurements: a folder in OUT/records; that of most records if not given."),
 ]
 Weights = Annotated[
     Optional[Path],  # noqa: UP045

@@ -36,7 +36,7 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
         out: the folder. What was measured there, in "records", goes into the tables and figures; what was evaluated, in
             "evaluations", into tables of each data set.
         systems: to count and to put into the tables; those without a workload, bare backbones, are left out.
-        machine: whose measurements; the first's by name if not given.
+        machine: whose measurements; those of the machine with most if not given.
 
     Raises:
         UsageError: no measurements of that machine.
@@ -75,20 +75,21 @@ def make_counts(out: Path, systems: Iterable[System]) -> list[Count]:
 
 
 def machines_of(out: Path, wanted: str | None = None) -> list[str]:
-    """Names of the machines that have measurements, the wanted one first.
+    """Names of the machines that have measurements: the wanted one, then those with more records, then by name.
 
     Raises:
         UsageError: no measurements of the wanted one.
     """
-    machines = sorted(folder.name for folder in (out / RECORDS).glob("*/"))
+    records = {folder.name: len(list(folder.glob("[!.]*.json"))) for folder in (out / RECORDS).glob("*/")}
+    machines = sorted(records)
     if wanted is not None and wanted not in machines:
         known = ", ".join(machines) or "none"
         raise UsageError(f"no measurements of the machine {wanted!r} in {out / RECORDS}: there are {known}")
-    return sorted(machines, key=lambda name: name != wanted)
+    return sorted(machines, key=lambda name: (name != wanted, -records[name]))
 
 
 def records_of(out: Path, machine: str | None = None) -> list[Record]:
-    """What was measured on a machine, the first by name if none is given; nothing if nothing was measured.
+    """What was measured on a machine, the one with most records if none is given; nothing if nothing was measured.
 
     Raises:
         UsageError: no measurements of that machine.
@@ -148,7 +149,7 @@ def make_report(
     Args:
         folder: what `reproduce_all` made, with records and evaluations, if there are any.
         out: the HTML file.
-        machine: whose measurements go into Tables I to V; the first's by name if not given.
+        machine: whose measurements go into Tables I to V; those of the machine with most if not given.
         records: of each machine, if they were read before.
 
     Raises:

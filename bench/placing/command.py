@@ -27,7 +27,7 @@ def command(
     source: Annotated[Optional[str], typer.Option(help="Where that is from.")] = None,  # noqa: UP045
     machine: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Whose measurements: a folder in OUT/records; the first by name if not given."),
+        typer.Option(help="Whose measurements: a folder in OUT/records; that of most records if not given."),
     ] = None,
     setup: Annotated[
         Optional[str],  # noqa: UP045

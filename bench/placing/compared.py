@@ -81,7 +81,7 @@ def compare(
         workload: one of `WORKLOADS`.
         given: accuracies of new systems that go before all others.
         out: the folder, with "counts.json", "records" and "evaluations", as far as there are any.
-        machine: whose measurements; the first's by name if not given.
+        machine: whose measurements; those of the machine with most if not given.
         setup: which of them, as in "cpu"; the first that has a new system if not given.
 
     Raises:

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from made_up_records import SPATIAL
 
-from bench.errors import RunError
+from bench.errors import RunError, UsageError
 from bench.records.measurement import BatchSamples, Energy, Record, Status, write_record
 from bench.reporting.measured_page import write_measured
+from bench.reproduce import machines_of
 
 MakeRecord = Callable[..., Record]
 
@@ -136,6 +137,20 @@ def test_records_without_an_environment_and_no_records_at_all(make_record: MakeR
     data, text = page([], tmp_path)
     assert data.empty
     assert "0 cases" in text
+
+
+def test_the_machine_with_most_records_goes_first_unless_another_is_asked_for(
+    make_record: MakeRecord, tmp_path: Path
+) -> None:
+    for machine, ids in {"board": ["epic/s0"], "server": ["epic/s0", "epic/s1"], "bench": ["epic/s3"]}.items():
+        for id in ids:
+            record = make_record(id)
+            write_record(record, tmp_path / "records" / machine / f"{record.case.name}.json")
+    assert machines_of(tmp_path) == ["server", "bench", "board"]
+    assert machines_of(tmp_path, "board") == ["board", "server", "bench"]
+    with pytest.raises(UsageError, match=r"no measurements of the machine 'phone' in .*: there are bench, board, serv"):
+        machines_of(tmp_path, "phone")
+    assert machines_of(tmp_path / "nowhere") == []
 
 
 def test_another_process_writes_the_same_bytes(records: Sequence[Record], tmp_path: Path) -> None:
