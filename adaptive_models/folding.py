@@ -95,7 +95,7 @@ def fold_bottleneck(block: Bottleneck) -> Block:
     if attention.kind == "pairwise":
         weigh, key_scale, query_shift = fold_pairwise(attention)
     else:
-        weigh, key_scale = _fold_patchwise(attention, value_shift), torch.ones_like(scale[:relation])
+        weigh, key_scale = fold_patchwise(attention, value_shift), torch.ones_like(scale[:relation])
         query_shift, value_shift = torch.zeros_like(key_scale), torch.zeros_like(value_shift)
     layers = (attention.query, attention.key, attention.value)
     scales = torch.cat((key_scale, key_scale, value_scale))
@@ -126,7 +126,8 @@ def fold_pairwise(attention: SelfAttention) -> tuple[Pairwise, Tensor, Tensor]:
     return weigh, scale[:-2], shift[:-2]
 
 
-def _fold_patchwise(attention: SelfAttention, value_shift: Tensor) -> Patchwise:
+def fold_patchwise(attention: SelfAttention, value_shift: Tensor) -> Patchwise:
+    """Fold the branch of the weights, and keep the shift (V,) of the norm after the aggregation with it."""
     norm, first, hidden_norm, last = _branch(attention)
     relation, groups = attention.query.out_channels, first.out_channels
     hidden_scale, hidden_shift = _scale_and_shift(hidden_norm)

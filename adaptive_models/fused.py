@@ -2,7 +2,7 @@
 
 It computes what the layers of `adaptive_models.san` define, in another order; where it cannot, these run. On a CPU,
 batch norms are folded into convolutions, and attention is one compiled operator, or, where none is there, plain torch
-on strided views. On CUDA, pairwise attention is one Triton kernel with FOVEABENCH_TRITON=1.
+on strided views. On CUDA, with FOVEABENCH_TRITON=1, attention is a Triton kernel.
 """
 
 from __future__ import annotations
@@ -28,14 +28,18 @@ if TYPE_CHECKING:
     from adaptive_models.san import SAN, Bottleneck
 
 
+_DTYPES = {"cpu": (torch.float32,), "cuda": (torch.float32, torch.float16, torch.bfloat16)}
+"""Types of maps, and of weights, that operators take, by device."""
+
+
 def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
-    """Whether layers of a network can run here: inference in float32, with nobody watching single layers.
+    """Whether layers of a network can run here: inference in a type of `_DTYPES`, with nobody watching single layers.
 
     What is counted, traced, compiled or hooked goes layer by layer.
     """
     return (
         type(x) is Tensor
-        and x.dtype is torch.float32
+        and x.dtype in _DTYPES.get(x.device.type, ())
         and (x.device.type == "cpu" or _runs_triton(x.device))
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled(x.device.type)
@@ -44,7 +48,7 @@ def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
         and not dispatch.any_torch_dispatch_mode_on_stack()
         and not hooks._global_forward_hooks
         and not hooks._global_forward_pre_hooks
-        and all(_is_plain(layer, x.device) and _fits(layer, x.device) for layer in map(network.get_submodule, names))
+        and all(_is_plain(layer, x) and _fits(layer, x.device) for layer in map(network.get_submodule, names))
     )
 
 
@@ -153,19 +157,17 @@ def _runs_triton(device: torch.device) -> bool:
 
 
 def _fits(layer: Any, device: torch.device) -> bool:
-    """Whether there is an operator for a layer with attention: of groups that fill its vectors, or pairwise on CUDA."""
-    if not hasattr(layer, "sam"):
-        return True
-    return inference.fits(layer.conv.out_channels // 32) if device.type == "cpu" else layer.sam.kind == "pairwise"
+    """Whether there is an operator for a layer: on a CPU, one with attention has groups that fill vectors."""
+    return device.type != "cpu" or not hasattr(layer, "sam") or inference.fits(layer.conv.out_channels // 32)
 
 
-def _is_plain(layer: nn.Module, device: torch.device) -> bool:
-    """Whether a layer is one to fold, and nothing hangs on it."""
+def _is_plain(layer: nn.Module, x: Tensor) -> bool:
+    """Whether a layer is one to fold, as x in device and type, and nothing hangs on it."""
     if layer.training or layer._forward_hooks or layer._forward_pre_hooks:
         return False
     for each in (*layer._parameters.values(), *layer._buffers.values()):
-        if each is not None and (each.device != device or each.is_inference()):
+        if each is not None and (each.device != x.device or each.is_inference()):
             return False
-        if each is not None and each.is_floating_point() and each.dtype is not torch.float32:
+        if each is not None and each.is_floating_point() and each.dtype is not x.dtype:
             return False
-    return all(child is None or _is_plain(child, device) for child in layer._modules.values())
+    return all(child is None or _is_plain(child, x) for child in layer._modules.values())

@@ -1,11 +1,6 @@
-"""Pairwise attention on CUDA as Triton kernels, for inference: no tensor of a footprint's size is in memory.
+"""Pairwise attention on CUDA: the keys are subtracted from the queries, and values added up under a running softmax.
 
-One program runs a tile of positions of one image: for each place of the footprint it subtracts the keys from the
-queries, runs the two 1x1 convolutions with their norms folded in, and adds the values up under a running softmax.
-The attention that a position receives is summed up by a second kernel, position by position, from the softmax's
-maxima and sums: the same in every run, which atomic additions would not be.
-
-The kernels have run in Triton's interpreter on a CPU only; on a GPU they are untried, and their speed is unknown.
+The softmax's maxima and sums, G of each a position, are what is kept for the attention that positions receive.
 """
 
 from __future__ import annotations
@@ -18,97 +13,72 @@ import triton.language as tl
 from torch import Tensor
 
 from adaptive_models.folding import Pairwise, fold_pairwise, folded
-from adaptive_models.maps import reflected
+from adaptive_models.triton_attention.tiles import (
+    TILE,
+    channels_last,
+    grid,
+    rectified,
+    seeing,
+    seen,
+    sources,
+    tile_of,
+    width,
+)
 
 if TYPE_CHECKING:
-    from adaptive_models.san import Bottleneck, SelfAttention
-
-TILE = 16
-"""Positions of a program, and the least width of a product in Triton."""
+    from adaptive_models.san import SelfAttention
 
 
-def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Run a bottleneck with pairwise attention; all but the attention is torch's own, with its settings of precision.
-
-    Args:
-        block: in evaluation mode.
-        x: (N, C, H, W).
-        attention: whether to sum up the attention, too.
-
-    Returns:
-        The same shape, and the cumulative global attention (N, C/32, H, W), or None.
-    """
-    attend = block.sam
-    inputs = block.relu(block.bn1(x))
-    query, key, value = attend.query(inputs), attend.key(inputs), attend.value(inputs)
-    weigh, scale, shift = folded(attend, _fold)
-    values, looked_at = pairwise(query, key, value, weigh, scale, shift, attend.kernel_size, attention)
-    return block.conv(block.relu(block.bn2(values))) + x, looked_at
-
-
-def _fold(attention: SelfAttention) -> tuple[Pairwise, Tensor, Tensor]:
-    weigh, scale, shift = fold_pairwise(attention)
-    return weigh, scale.float(), shift.float()
-
-
-def pairwise(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    weigh: Pairwise,
-    scale: Tensor,
-    shift: Tensor,
-    side: int,
-    attention: bool,
+def attend(
+    layer: SelfAttention, query: Tensor, key: Tensor, value: Tensor, attention: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Pairwise self-attention.
 
     Args:
-        query: (N, D, H, W) in float32.
+        layer: whose branch of the weights is taken, in evaluation mode.
+        query: (N, D, H, W).
         key: (N, D, H, W).
         value: (N, 8 G, H, W).
-        weigh: the branch of the weights.
-        scale: (D,) of the norm of differences.
-        shift: (D,).
-        side: of the footprint.
         attention: whether to sum up the attention, too.
 
     Returns:
         The aggregated values (N, 8 G, H, W), and the cumulative global attention (N, G, H, W), or None.
     """
-    images, values, height, width = value.shape
-    relation, groups, positions = query.shape[1], values // 8, height * width
-    query, key, value = (each.permute(0, 2, 3, 1).contiguous() for each in (query, key, value))
-    largest, total = (value.new_empty(images, positions, groups) for _ in range(2))
+    images, values, *size = value.shape
+    relation, groups, positions = query.shape[1], values // 8, size[0] * size[1]
+    query, key, value = channels_last(query, key, value)
+    weigh, scale, shift = folded(layer, _fold)
     out = torch.empty_like(value)
-    branch = (*weigh.places_of(height, width), scale, shift, weigh.first, weigh.bias, weigh.second)
-    sizes = (height, width, relation, groups, weigh.first.shape[1], weigh.second.shape[1], side)
-    tile = {"channels": _width(relation), "shared": _width(groups), "tile": TILE}
-    grid = triton.cdiv(positions, TILE), images
-    rows, columns = (each.to(value.device) for each in reflected(height, width, side))
-    _attend[grid](query, key, value, *branch, rows, columns, out, largest, total, *sizes, **tile)
+    largest, total = (
+        value.new_empty((images, positions, groups) if attention else 0, dtype=torch.float32) for _ in range(2)
+    )
+    branch = (*weigh.places_of(*size), scale, shift, weigh.first, weigh.bias, weigh.second)
+    sizes = (*size, relation, groups, weigh.first.shape[1], weigh.second.shape[1], layer.kernel_size)
+    tile = {"channels": width(relation), "shared": width(groups), "tile": TILE}
+    _attend[grid(images, positions)](
+        *(query, key, value, *branch, *sources(*size, layer.kernel_size, value.device)),
+        *(out, largest, total, *sizes),
+        **{"kept": attention, **tile},
+    )
     if not attention:
         return out.permute(0, 3, 1, 2), None
-    looked_at = torch.empty_like(total)
-    _look_at[grid](query, key, *branch, largest, total, looked_at, *sizes, **tile)
-    return out.permute(0, 3, 1, 2), looked_at.transpose(1, 2).unflatten(2, (height, width))
+    looked_at = value.new_empty(images, *size, groups)
+    _look_at[grid(images, positions)](query, key, *branch, largest, total, looked_at, *sizes, **tile)
+    return out.permute(0, 3, 1, 2), looked_at.permute(0, 3, 1, 2)
 
 
-def _width(channels: int) -> int:
-    return max(TILE, triton.next_power_of_2(channels))
-
-
-@triton.jit
-def _rectified(x):
-    return tl.where(x < 0, 0.0, x)  # NaN stays
+def _fold(layer: SelfAttention) -> tuple[Pairwise, Tensor, Tensor]:
+    weigh, scale, shift = fold_pairwise(layer)
+    return weigh, scale.float(), shift.float()
 
 
 @triton.jit
 def _scores(query, key, shift_across, shift_down, scale, shift, first, across, down, bias, second):
     """Scores of queries and keys (tile, channels) with differences of position features (tile,): (tile, shared)."""
-    hidden = tl.dot(_rectified((query - key) * scale + shift), first, input_precision="ieee") + bias
-    hidden += _rectified(shift_across)[:, None] * across + _rectified(shift_down)[:, None] * down
-    return tl.dot(_rectified(hidden), second, input_precision="ieee")
+    difference = query.to(tl.float32) - key.to(tl.float32)
+    hidden = tl.dot(rectified(difference * scale + shift), first, input_precision="ieee") + bias
+    hidden += rectified(shift_across)[:, None] * across + rectified(shift_down)[:, None] * down
+    return tl.dot(rectified(hidden), second, input_precision="ieee")
 
 
 @triton.jit
@@ -139,12 +109,10 @@ def _weights(
 def _attend(
     query, key, value, query_places, key_places, scale, shift, first, bias, second, rows, columns,
     out, largest, total, height, width, relation, groups, first_width, second_width, side,
-    channels: tl.constexpr, shared: tl.constexpr, tile: tl.constexpr,
+    kept: tl.constexpr, channels: tl.constexpr, shared: tl.constexpr, tile: tl.constexpr,
 ):  # fmt: skip
-    image, positions = tl.program_id(1).to(tl.int64), height * width
-    position = tl.program_id(0) * tile + tl.arange(0, tile)
-    inside = position < positions
-    here = tl.minimum(position, positions - 1)
+    image, here, inside = tile_of(height, width, tile)
+    positions = height * width
     channel, group, share = tl.arange(0, channels), tl.arange(0, shared), tl.arange(0, 8)
     known, served = (channel < relation)[None, :], group < groups
     scale, shift, first, across, down, bias, second = _weights(
@@ -160,20 +128,21 @@ def _attend(
     denominator = tl.zeros((tile, shared), tl.float32)
     aggregated = tl.zeros((tile, 8, shared), tl.float32)
     for place in range(side * side):
-        there = tl.load(rows + here // width + place // side) * width + tl.load(columns + here % width + place % side)
+        there = seen(here, place, rows, columns, width, side)
         k = tl.load(key + there[:, None] * relation + channel[None, :], mask=known, other=0.0)
         k_across, k_down = tl.load(key_places + 2 * there), tl.load(key_places + 2 * there + 1)
         scores = _scores(q, k, q_across - k_across, q_down - k_down, scale, shift, first, across, down, bias, second)
         more = tl.maximum(most, scores)
-        kept, weight = tl.exp(most - more), tl.exp(scores - more)
+        rest, weight = tl.exp(most - more), tl.exp(scores - more)
         most = more
-        denominator = denominator * kept + weight
+        denominator = denominator * rest + weight
         v = tl.load(value + there[:, None, None] * groups * 8 + of_value, mask=served[None, None, :], other=0.0)
-        aggregated = aggregated * kept[:, None, :] + weight[:, None, :] * v
+        aggregated = aggregated * rest[:, None, :] + weight[:, None, :] * v.to(tl.float32)
     stored = inside[:, None] & served[None, :]
-    softmax = (image * positions + here[:, None]) * groups + group[None, :]
-    tl.store(largest + softmax, most, mask=stored)
-    tl.store(total + softmax, denominator, mask=stored)
+    if kept:
+        softmax = (image * positions + here[:, None]) * groups + group[None, :]
+        tl.store(largest + softmax, most, mask=stored)
+        tl.store(total + softmax, denominator, mask=stored)
     tl.store(
         out + (image * positions + here[:, None, None]) * groups * 8 + of_value,
         aggregated / denominator[:, None, :],
@@ -187,10 +156,8 @@ def _look_at(
     out, height, width, relation, groups, first_width, second_width, side,
     channels: tl.constexpr, shared: tl.constexpr, tile: tl.constexpr,
 ):  # fmt: skip
-    image, positions = tl.program_id(1).to(tl.int64), height * width
-    position = tl.program_id(0) * tile + tl.arange(0, tile)
-    inside = position < positions
-    there = tl.minimum(position, positions - 1)
+    image, there, inside = tile_of(height, width, tile)
+    positions = height * width
     channel, group = tl.arange(0, channels), tl.arange(0, shared)
     known, served = (channel < relation)[None, :], (group < groups)[None, :]
     scale, shift, first, across, down, bias, second = _weights(
@@ -202,16 +169,14 @@ def _look_at(
     k_across, k_down = tl.load(key_places + 2 * there), tl.load(key_places + 2 * there + 1)
     received = tl.zeros((tile, shared), tl.float32)
     for place in range(side * side):
-        y, x = there // width - place // side + side // 2, there % width - place % side + side // 2
-        looks = inside & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        here = tl.where(looks, y * width + x, 0)
+        here, sees = seeing(there, place, height, width, side)
         q = tl.load(query + here[:, None] * relation + channel[None, :], mask=known, other=0.0)
         q_across, q_down = tl.load(query_places + 2 * here), tl.load(query_places + 2 * here + 1)
         scores = _scores(q, k, q_across - k_across, q_down - k_down, scale, shift, first, across, down, bias, second)
         softmax = (image * positions + here[:, None]) * groups + group[None, :]
         most = tl.load(largest + softmax, mask=served, other=0.0)
         denominator = tl.load(total + softmax, mask=served, other=1.0)
-        received += tl.where(looks[:, None], tl.exp(scores - most) / denominator, 0.0)
+        received += tl.where(sees[:, None], tl.exp(scores - most) / denominator, 0.0)
     tl.store(
         out + (image * positions + there[:, None]) * groups + group[None, :], received, mask=inside[:, None] & served
     )
