@@ -22,6 +22,7 @@ from adaptive_models.triton_attention.tiles import (
     seen,
     sources,
     tile_of,
+    warps,
     width,
 )
 
@@ -54,7 +55,7 @@ def attend(
     )
     branch = (*weigh.places_of(*size), scale, shift, weigh.first, weigh.bias, weigh.second)
     sizes = (*size, relation, groups, weigh.first.shape[1], weigh.second.shape[1], layer.kernel_size)
-    tile = {"channels": width(relation), "shared": width(groups), "tile": TILE}
+    tile = {"channels": width(relation), "shared": width(groups), "tile": TILE, "num_warps": warps(groups)}
     _attend[grid(images, positions)](
         *(query, key, value, *branch, *sources(*size, layer.kernel_size, value.device)),
         *(out, largest, total, *sizes),

@@ -23,6 +23,7 @@ from adaptive_models.triton_attention.tiles import (
     seen,
     sources,
     tile_of,
+    warps,
     width,
 )
 
@@ -52,17 +53,18 @@ def attend(
     out = torch.empty_like(value)
     activations = value.new_empty((images, positions, groups) if attention else 0, dtype=torch.float32)
     last = weigh.second, weigh.second_bias
+    tile = {"shared": width(groups), "tile": TILE, "num_warps": warps(groups)}
     sizes = (*size, groups, weigh.second.shape[2], layer.kernel_size)
     _attend[grid(images, positions)](
         *(query, key, value, weigh.scale, weigh.shift, weigh.first, weigh.bias, *last),
         *sources(*size, layer.kernel_size, value.device),
         *(out, activations, *sizes, relation, weigh.first.shape[1]),
-        **{"kept": attention, "channels": width(relation), "shared": width(groups), "tile": TILE},
+        **{"kept": attention, "channels": width(relation), **tile},
     )
     if not attention:
         return out.permute(0, 3, 1, 2), None
     looked_at = value.new_empty(images, *size, groups)
-    _look_at[grid(images, positions)](activations, *last, looked_at, *sizes, shared=width(groups), tile=TILE)
+    _look_at[grid(images, positions)](activations, *last, looked_at, *sizes, **tile)
     return out.permute(0, 3, 1, 2), looked_at.permute(0, 3, 1, 2)
 
 

@@ -25,6 +25,11 @@ def width(channels: int) -> int:
     return max(TILE, triton.next_power_of_2(channels))
 
 
+def warps(groups: int) -> int:
+    """Warps of a program: more for wide tiles, which would not fit in the registers of fewer."""
+    return max(4, width(groups) // 8)
+
+
 def channels_last(*maps: Tensor) -> tuple[Tensor, ...]:
     """Maps (N, C, H, W) as contiguous (N, H, W, C)."""
     return tuple(each.permute(0, 2, 3, 1).contiguous() for each in maps)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_fused import trained_by_chance
 from torch import Tensor
@@ -21,10 +21,10 @@ from adaptive_models.triton_attention import pairwise, patchwise
 SHAPES = {
     "kind": st.sampled_from(KINDS),
     "channels": st.sampled_from([32, 64, 96, 128, 256, 288]),
-    "side": st.sampled_from([1, 3, 7]),
+    "side": st.sampled_from([1, 3, 5]),
     "images": st.integers(1, 2),
-    "height": st.integers(1, 7),
-    "width": st.integers(1, 7),
+    "height": st.integers(1, 5),
+    "width": st.integers(1, 5),
 }
 
 
@@ -35,8 +35,10 @@ def made_by_chance(kind: str, channels: int, side: int) -> Bottleneck:
     return block
 
 
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(deadline=None, max_examples=20, derandomize=True)
 @given(**SHAPES, channels_last=st.booleans())
+@example(kind="pairwise", channels=64, side=7, images=1, height=3, width=6, channels_last=False)
+@example(kind="patchwise", channels=64, side=7, images=1, height=6, width=3, channels_last=True)
 def compare(kind: str, channels: int, side: int, images: int, height: int, width: int, channels_last: bool) -> None:
     block = made_by_chance(kind, channels, side)
     x = torch.randn(images, channels, height, width)
@@ -55,7 +57,7 @@ def compare(kind: str, channels: int, side: int, images: int, height: int, width
     assert nothing is None
 
 
-@settings(deadline=None, max_examples=20, derandomize=True)
+@settings(deadline=None, max_examples=10, derandomize=True)
 @given(**SHAPES, dtype=st.sampled_from([torch.float16, torch.bfloat16]))
 def compare_in_half(
     kind: str, channels: int, side: int, images: int, height: int, width: int, dtype: torch.dtype
