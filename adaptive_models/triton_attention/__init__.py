@@ -5,8 +5,9 @@ their norms folded in, and the sum of the values. The attention that a position 
 kernel, position by position, from what the first leaves of each position's weights: the same in every run, which
 atomic additions would not be. Maps are in float32, float16 or bfloat16; all arithmetic is in float32.
 
-The kernels have run in Triton's interpreter on a CPU, and compile for GPUs; on one they are untried, and their speed
-is unknown.
+The kernels have run in Triton's interpreter on a CPU; on a GPU they are untried, and their speed is unknown. Compiled
+for compute capability 8.0, for the widest layers of SAN, in float32, pairwise ones take 123 kB of shared memory, which
+not every GPU has (of 8.6 and 8.9, 101 kB), and patchwise ones 50 kB.
 """
 
 from __future__ import annotations
