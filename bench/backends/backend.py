@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from bench.errors import UsageError
+from bench.errors import UsageError, in_words
 
 if TYPE_CHECKING:
     from bench.records.measurement import BackendName
@@ -45,6 +45,13 @@ class Backend(Protocol):
             A function that raises UnsupportedError where it cannot be compiled.
         """
         ...
+
+
+def why(error: BaseException) -> str:
+    """What went wrong at first, in words: compilers wrap errors in errors of their own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return in_words(error)
 
 
 def check_backend(name: BackendName, device: str) -> None:

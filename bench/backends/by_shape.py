@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from bench.backends.backend import UnsupportedError
-from bench.errors import in_words
+from bench.backends.backend import UnsupportedError, why
 
 Run = Callable[[list[Tensor]], Sequence[Tensor]]
 
@@ -117,7 +116,7 @@ class ByShape:
                 except Exception as error:
                     problem = error
         assert problem is not None
-        raise UnsupportedError(f"{self._name} cannot be compiled: {in_words(problem)}") from problem
+        raise UnsupportedError(f"{self._name} cannot be compiled: {why(problem)}") from problem
 
 
 def _wanted(tensors: list[Tensor], before: list[list[int | None]]) -> Iterator[list[list[int | None]]]:

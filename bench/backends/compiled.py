@@ -10,8 +10,7 @@ import torch
 import torch._dynamo
 from torch._dynamo.exc import TorchDynamoException
 
-from bench.backends.backend import UnsupportedError
-from bench.errors import in_words
+from bench.backends.backend import UnsupportedError, why
 
 
 class Made:
@@ -39,6 +38,6 @@ class Made:
             try:
                 return compiled(*args, **kwargs)
             except TorchDynamoException as error:
-                raise UnsupportedError(f"{name} cannot be compiled: {in_words(error)}") from error
+                raise UnsupportedError(f"{name} cannot be compiled: {why(error)}") from error
 
         return run

@@ -29,8 +29,7 @@ def to_onnx(network: Network, inputs: list[Tensor], free: list[set[int]]) -> byt
     Raises:
         Exception: whatever torch raises where something cannot be exported.
     """
-    dims = tuple({dim: torch.export.Dim.DYNAMIC for dim in own} for own in free)
-    torch.onnx  # noqa: B018  (is loaded when it is looked for)
+    dims = tuple(dict.fromkeys(own, torch.export.Dim.DYNAMIC) for own in free)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     try:

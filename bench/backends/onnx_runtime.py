@@ -16,7 +16,7 @@ ERRORS_ONLY = 3
 
 
 class Made:
-    """A `Backend` by ONNX Runtime, with all of its optimisations, a session for each network; with as many threads as torch."""
+    """A `Backend` by ONNX Runtime, with all of its optimisations, and as many threads as torch."""
 
     notes = (ATTENTION,)
 

@@ -32,7 +32,10 @@ MEGABYTE = 10**6
 PUBLISHED_POINT = ("published", "fixed")
 """Policies under which a system does what the published tables have it do; those of other systems are "fixed"."""
 
-CASE = ["system", "scenario", "batch", "policy", "machine", "device", "dtype", "backend", "threads", "clip", "frames", "seed"]
+CASE = [
+    *("system", "scenario", "batch", "policy", "machine", "device", "dtype", "backend", "threads", "clip"),
+    *("frames", "seed"),
+]
 ENDING = ["state", "cause"]
 FIGURES = [
     *("ms_per_frame", "ms_per_frame_low", "ms_per_frame_high", "decode_ms_per_frame"),
