@@ -76,6 +76,20 @@ def killed():
     return Net(kill, at=14, seconds=0.02)  # while timing, for that has 11 calls or more
 
 
+@make("branching")
+def branching():
+    class Branching(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x if x.mean().item() > 0 else -x)
+
+    return Branching(3, 4, 3)
+
+
+@make("plain")
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+
+
 @make("long")
 def long():
     return Net(seconds=0.03, uneven=1) if TROUBLE.exists() else Net()
@@ -220,6 +234,28 @@ def test_a_profile_is_shown_kept_and_not_taken_again(work: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_backends_are_measured_beside_each_other_and_what_one_cannot_run_is_no_failure(work: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    both = ["--backend", "eager", "--backend", "onnxruntime", "--time-limit", "100"]
+    result = Result(*call("plain", "branching"), "--out", "backends", *both)
+    assert result.status == 0
+    lines = result.out.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:4]] == [
+        "small/plain",
+        "small/plain, onnxruntime",
+        "small/branching",
+    ]
+    (change,) = [line for line in lines if line.endswith("0 of 4")]  # of four frames with one group of outputs
+    assert change.startswith("small/plain, onnxruntime  float32")
+    unsupported = "small/branching, onnxruntime: unsupported, the model cannot be compiled: "
+    assert [line for line in lines if line.startswith(unsupported)]
+    names = {path.name for path in (work / "backends").glob("**/*.json")}
+    assert f"small--plain.{CASE}.json" in names
+    assert f"small--branching.{CASE.replace('float32', 'float32-onnxruntime')}.json" in names
+    assert len(names) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -232,6 +268,8 @@ def test_a_profile_is_shown_kept_and_not_taken_again(work: Path) -> None:
         (["san19", "--budget", "0"], 2, "--budget 0: it must be positive, and finite"),
         (["san19", "--time-limit", "inf"], 2, "--time-limit inf: it must be positive, and finite"),
         (["san19", "--energy", "-1"], 2, "--energy -1: it must be 0 or more, and finite"),
+        (["san19", "--backend", "cudagraphs"], 2, "--backend cudagraphs: a graph is of a GPU's kernels: use --device"),
+        (["san19", "--backend", "compile", "--profile"], 2, "--profile sees layers of eager, not what is within"),
         (["san19", "--device", "abacus"], 2, "--device abacus: cannot be used"),
         (["epic/s3-t4", "--policy", "random"], 2, "no policy 'random'"),
         (["epic/s3-t4", "--frames", "1"], 2, "policy published: "),

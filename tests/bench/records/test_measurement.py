@@ -15,6 +15,7 @@ from bench.records.measurement import (
     Activity,
     BatchSamples,
     Case,
+    Change,
     Counts,
     Energy,
     Environment,
@@ -89,6 +90,25 @@ def test_records_from_before_there_were_profiles_are_read(written: Path) -> None
 
     change(written, forget)
     assert read_record(written) == FULL
+
+
+def test_records_from_before_there_were_backends_are_of_eager(written: Path) -> None:
+    def forget(data: dict[str, Any]) -> None:
+        del data["case"]["backend"], data["change"]
+
+    change(written, forget)
+    assert read_record(written) == FULL
+    assert FULL.case.backend == "eager"
+
+
+def test_what_a_backend_changes_or_cannot_run_is_kept(tmp_path: Path) -> None:
+    case = replace(CASE, backend="onnxruntime")
+    ran = replace(FULL, case=case, change=Change(None, 2.5, 40, 3))
+    refused = replace(FAILED, case=case, status=Status("unsupported", "low_rgb.prescan cannot be compiled: no luck"))
+    for record in (ran, refused):
+        write_record(record, tmp_path / "case.json")
+        assert read_record(tmp_path / "case.json") == record
+        jsonschema.validate(json.loads((tmp_path / "case.json").read_text()), json_schema())
 
 
 def test_a_profile_with_other_steps_than_times_is_damage(written: Path) -> None:
@@ -233,5 +253,7 @@ def test_names_of_cases_are_names_of_files_and_tell_them_apart() -> None:
     assert offline.name == (
         "epic--s3-t4.offline-batch-4.cuda-0-2-threads.float32.path-to-my-py-Policy.a-clip-mp4-10-frames"
     )
-    others = [replace(CASE, **{name: value}) for name, value in (("threads", 1), ("frames", 16), ("clip", "x.mp4"))]
-    assert len({case.name for case in [CASE, *others]}) == 4
+    changes = (("threads", 1), ("frames", 16), ("clip", "x.mp4"), ("backend", "openvino"))
+    others = [replace(CASE, **{name: value}) for name, value in changes]
+    assert len({case.name for case in [CASE, *others]}) == 5
+    assert others[-1].name == "epic--s3-t4.single-stream.cuda-0-2-threads.float32-openvino.published.demo-10-frames"
