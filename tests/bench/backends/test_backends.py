@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial, wraps
 from importlib.util import find_spec
 from itertools import islice
@@ -162,10 +162,10 @@ class Listener:
 
 
 @pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
     made = Listener()
     monkeypatch.setattr(bench.measuring.subject, "make_backend", lambda name: made if name != "eager" else None)
-    yield made
+    return made
 
 
 def test_of_frames_that_are_not_full_only_what_looks_runs(listener: Listener, footage: Footage) -> None:
@@ -253,9 +253,7 @@ def test_a_backend_of_another_device_is_refused(name: BackendName, device: str, 
 
 def test_a_backend_that_is_not_installed_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench.backends.backend, "find_spec", lambda name: None if name == "onnx" else object())
-    with pytest.raises(
-        UsageError, match=r"^--backend openvino: onnx not installed: pip install 'foveabench\[openvino\]'"
-    ):
+    with pytest.raises(UsageError, match=r"^--backend openvino: onnx not installed: pip .*\[openvino\]'$"):
         check_backend("openvino", "cpu")
     for name in ("eager", "compile"):
         check_backend(name, "cpu")
@@ -271,7 +269,7 @@ def test_changes_are_the_largest_difference_and_other_likeliest_classes() -> Non
     assert compare_outputs(ours, plain) == Change(0.75, 4.0, predictions=2, changed=1)
     assert compare_outputs(plain, plain) == Change(0.0, 4.0, predictions=2, changed=0)
     assert compare_outputs([], []) is None
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match=r"zip\(\)"):
         compare_outputs(ours[:1], plain)
 
 

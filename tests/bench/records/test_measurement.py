@@ -127,9 +127,9 @@ def test_the_schema_is_a_schema() -> None:
     assert json_schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-Change = Callable[[dict[str, Any]], Any]
+Edit = Callable[[dict[str, Any]], Any]
 
-DAMAGES: dict[str, Change] = {
+DAMAGES: dict[str, Edit] = {
     r"timing.frames.seconds.1: Input should be a valid number": lambda d: put(d, ["frames", "seconds", 1], "0.5"),
     r"timing.frames.seconds.1: Input should be greater than or equal to 0": lambda d: put(
         d, ["frames", "seconds", 1], -0.5
@@ -164,7 +164,7 @@ def written(tmp_path: Path) -> Path:
     return path
 
 
-def change(path: Path, make: Change) -> Any:
+def change(path: Path, make: Edit) -> Any:
     data = json.loads(path.read_text())
     make(data)
     path.write_text(json.dumps(data))

@@ -13,7 +13,7 @@ from made_up_records import SPATIAL
 from bench.measuring.metrics import speed_up
 from bench.measuring.statistics import Interval, ratio
 from bench.records.measurement import BatchSamples, Energy, Record, ReferenceSamples, Status
-from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points
+from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points, setup_of
 
 MakeRecord = Callable[..., Record]
 
