@@ -287,9 +287,9 @@ def measure(
     """
     if profile and scenario is not ScenarioName.single_stream:
         raise UsageError(f"--profile is of steps in single-stream, not of batches in {scenario.value}")
-    backends = [each.value for each in backend or [BackendName.eager]]
-    if profile and backends != ["eager"]:
-        raise UsageError(f"--profile sees layers of eager, not what is within --backend {', '.join(backends)}")
+    backends = backend or [BackendName.eager]
+    if profile and (others := [each.value for each in backends if each is not BackendName.eager]):
+        raise UsageError(f"--profile sees layers of eager, not what is within --backend {', '.join(others)}")
     found = systems(adapter)
 
     from bench.display import note, print_json
@@ -299,9 +299,8 @@ def measure(
 
     chosen = chosen_systems(found, names)
     threads = default_threads() if threads is None else threads
-    cases = make_cases(
-        chosen, scenario.value, device, dtype.value, policy, batch or BATCHES, frames, threads, clip, backends
-    )
+    batches, run_by = batch or BATCHES, [each.value for each in backends]
+    cases = make_cases(chosen, scenario.value, device, dtype.value, policy, batches, frames, threads, clip, run_by)
     check_cases(cases, chosen)
     campaign = Campaign(
         cases,

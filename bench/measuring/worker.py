@@ -174,10 +174,12 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     if system.adaptive and system.frames > 1:
         full = system.frames * subject.decided["full"] / subject.decided.total()
         subject.notes.append(f"a sample is a step of {system.frames} frames, of which {full:.3g} are processed fully")
-    profiles: list[StepProfile] = []
+    profile: StepProfile | None = None
+    reference_profile: StepProfile | None = None
     if settings.profile:
         tell(Message("profiling"))
-        profiles = profile_steps([subject, reference] if reference else [subject], settings.budget)
+        profile, *others = profile_steps([subject, reference] if reference else [subject], settings.budget)
+        reference_profile = others[0] if others else None
     tell(Message("taking energy"))
     energy = measure_energy(_unit_of_energy(subject, batch), settings.energy, device)
     change = None
@@ -202,8 +204,9 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
         peak,
         subject.notes,
         _counts(reference.system, ALWAYS_FULL, {}) if reference else None,
-        *(profiles + [None] * (2 - len(profiles))),
-        change=change,
+        profile,
+        reference_profile,
+        change,
     )
 
 

@@ -241,11 +241,8 @@ def test_backends_are_measured_beside_each_other_and_what_one_cannot_run_is_no_f
     result = Result(*call("plain", "branching"), "--out", "backends", *both)
     assert result.status == 0
     lines = result.out.splitlines()
-    assert [line.split("  ")[0] for line in lines[1:4]] == [
-        "small/plain",
-        "small/plain, onnxruntime",
-        "small/branching",
-    ]
+    rows = ["small/plain", "small/plain, onnxruntime", "small/branching"]
+    assert [line.split("  ")[0] for line in lines[1:4]] == rows
     (change,) = [line for line in lines if line.endswith("0 of 4")]  # of four frames with one group of outputs
     assert change.startswith("small/plain, onnxruntime  float32")
     unsupported = "small/branching, onnxruntime: unsupported, the model cannot be compiled: "
