@@ -299,8 +299,11 @@ def measure(
 
     chosen = chosen_systems(found, names)
     threads = default_threads() if threads is None else threads
-    batches, run_by = batch or BATCHES, [each.value for each in backends]
-    cases = make_cases(chosen, scenario.value, device, dtype.value, policy, batches, frames, threads, clip, run_by)
+    batches = batch or BATCHES
+    cases = make_cases(
+        *(chosen, scenario.value, device, dtype.value, policy, batches, frames, threads, clip),
+        [each.value for each in backends],
+    )
     check_cases(cases, chosen)
     campaign = Campaign(
         cases,
