@@ -237,7 +237,7 @@ def test_a_profile_is_shown_kept_and_not_taken_again(work: Path) -> None:
 def test_backends_are_measured_beside_each_other_and_what_one_cannot_run_is_no_failure(work: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    both = ["--backend", "eager", "--backend", "onnxruntime", "--time-limit", "100"]
+    both = ["--backend", "eager", "--backend", "onnxruntime", "--time-limit", "1000"]
     result = Result(*call("plain", "branching"), "--out", "backends", *both)
     assert result.status == 0
     lines = result.out.splitlines()
