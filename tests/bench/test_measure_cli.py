@@ -234,23 +234,19 @@ def test_a_profile_is_shown_kept_and_not_taken_again(work: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_backends_are_measured_beside_each_other_and_what_one_cannot_run_is_no_failure(work: Path) -> None:
+def test_what_a_backend_changes_is_shown_and_what_it_cannot_run_is_no_failure(work: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    both = ["--backend", "eager", "--backend", "onnxruntime", "--time-limit", "1000"]
-    result = Result(*call("plain", "branching"), "--out", "backends", *both)
+    result = Result(*call("plain", "branching"), "--out", "backends", "--backend", "onnxruntime")
     assert result.status == 0
-    lines = result.out.splitlines()
-    rows = ["small/plain", "small/plain, onnxruntime", "small/branching"]
-    assert [line.split("  ")[0] for line in lines[1:4]] == rows
+    lines = [line.rstrip() for line in result.out.splitlines()]
     (change,) = [line for line in lines if line.endswith("0 of 4")]  # of four frames with one group of outputs
     assert change.startswith("small/plain, onnxruntime  float32")
     unsupported = "small/branching, onnxruntime: unsupported, the model cannot be compiled: "
     assert [line for line in lines if line.startswith(unsupported)]
+    setup = CASE.replace("float32", "float32-onnxruntime")
     names = {path.name for path in (work / "backends").glob("**/*.json")}
-    assert f"small--plain.{CASE}.json" in names
-    assert f"small--branching.{CASE.replace('float32', 'float32-onnxruntime')}.json" in names
-    assert len(names) == 4
+    assert names == {f"small--{name}.{setup}.json" for name in ("plain", "branching")}
 
 
 @pytest.mark.parametrize(

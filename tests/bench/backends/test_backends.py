@@ -22,6 +22,7 @@ from baselines.selecting import Selecting
 from bench.backends.backend import NEEDS, UnsupportedError, check_backend
 from bench.backends.replacing import replace_networks
 from bench.errors import UsageError
+from bench.measuring.cases import make_cases
 from bench.measuring.changes import compare_outputs
 from bench.measuring.clock import Clock
 from bench.measuring.scenarios import timed_stages
@@ -257,6 +258,14 @@ def test_a_backend_that_is_not_installed_names_what_to_install(monkeypatch: pyte
     for name in ("eager", "compile"):
         check_backend(name, "cpu")
     check_backend("cudagraphs", "cuda:0")
+
+
+def test_each_backend_is_a_case_of_its_own() -> None:
+    backends: list[BackendName] = ["eager", "compile", "eager"]
+    cases = make_cases([NET], "offline", "cpu", "float32", "published", [1, 2], 4, 1, "demo", backends)
+    assert [(case.backend, case.batch) for case in cases] == [
+        *(("eager", 1), ("eager", 2), ("compile", 1), ("compile", 2)),
+    ]
 
 
 # --- how far outputs are from those of eager float32 ---
