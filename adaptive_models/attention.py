@@ -1,7 +1,8 @@
 """Local self-attention over a k x k footprint, and the cumulative global attention map.
 
 The two functions `pairwise_attention` and `patchwise_attention` are the only places where a footprint is opened, so
-that a faster kernel can take their place. What stands here is the plain version (unfold, subtract, weigh, sum).
+that a faster kernel can take their place. What stands here is the plain version (unfold, subtract, weigh, sum), which
+can be exported for any batch size: `shape[0]` may be a symbol there, `len` never.
 Source: Zhao, Jia, Koltun, "Exploring self-attention for image recognition" (CVPR 2020); paper, Eqs. 1 to 3.
 """
 
@@ -60,7 +61,7 @@ def aggregate(value: Tensor, weights: Tensor, kernel_size: int) -> Tensor:
         return native.Aggregate.apply(padded, weights, value.shape[2:])
     windows = pad_by_reflection(value, padding).unfold(2, kernel_size, 1).unfold(3, kernel_size, 1)
     # Summing over the last dimension is what loses least precision, and the attention of SAN19 has little to spare.
-    shared = windows.reshape(len(value), -1, groups, weights.shape[3], kernel_size**2)
+    shared = windows.reshape(value.shape[0], -1, groups, weights.shape[3], kernel_size**2)
     return (shared * weights.transpose(2, 3).unsqueeze(1)).sum(-1).reshape(value.shape)
 
 
@@ -82,13 +83,13 @@ def pairwise_attention(
     """
     places = position(position_grid(query.shape[2], query.shape[3], like=query))
     if native.suits_training(query, key):
-        places = places.expand(len(query), -1, -1, -1)
+        places = places.expand(query.shape[0], -1, -1, -1)
         keys = pad_by_reflection(torch.cat((key, places), dim=1), kernel_size // 2)
         weights = weigh(native.Subtract.apply(torch.cat((query, places), dim=1), keys)).softmax(dim=2)
         return aggregate(value, weights, kernel_size), weights
     differences = query.flatten(2).unsqueeze(2) - footprints(key, kernel_size)
     shifts = places.flatten(2).unsqueeze(2) - footprints(places, kernel_size)
-    scores = weigh(torch.cat((differences, shifts.expand(len(query), -1, -1, -1)), dim=1))
+    scores = weigh(torch.cat((differences, shifts.expand(query.shape[0], -1, -1, -1)), dim=1))
     weights = scores.softmax(dim=2)
     return aggregate(value, weights, kernel_size), weights
 

@@ -110,14 +110,15 @@ class ThreeHeads(nn.Module):
         Returns:
             For each head (global, local, both) its logits (N, classes) of each group, and the memory.
         """
-        absent = global_features.new_empty(len(global_features), 0)
+        frames = global_features.shape[0]  # a symbol where any number of frames is exported for
+        absent = global_features.new_empty(frames, 0)
         features = {
             "global": global_features,
             "audio": absent if audio_features is None else audio_features,
             "crop": absent if crop_features is None else crop_features.flatten(1),
         }
         for name, width in self.widths.items():
-            if features[name].shape != (len(global_features), width):
+            if features[name].shape != (frames, width):
                 got = tuple(features[name].shape)
                 raise ValueError(f"the classifier needs {name} features of {width} values a frame, got shape {got}")
         logits, memories = [], []

@@ -36,6 +36,14 @@ class Stepwise(nn.Module):
     parts: ClassVar[Mapping[str, str]] = {}
     window: int = 1
 
+    @property
+    def networks(self) -> Sequence[str]:
+        """What may be compiled: the methods, as "low_rgb.resume", that compute without deciding.
+
+        They take and return tensors, and what is the same at every call, and none of them calls another.
+        """
+        return ()
+
     @abstractmethod
     def trace(self, call: Callable[..., Any], inputs: Mapping[str, Tensor]) -> None:
         """Go once through all stages, as in a step in which every frame is processed fully.

@@ -162,6 +162,20 @@ class AdaptiveSystem(Stepwise):
         width = self.low_rgb.features
         self.classifier = ThreeHeads(width, width if audio else 0, width, crops, classes, hidden, head_layers)
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """See `Stepwise`; without a sampler to use its attention, the first network is not run in halves."""
+        halves = self.crops > 0 or self.temporal_sampler is not None
+        modules = {
+            "temporal_sampler": self.temporal_sampler,
+            "hallucinator": self.hallucinator,
+            "spectrogram": self.spectrogram,
+            "high_rgb": self.high_rgb,
+            "classifier": self.classifier,
+        }
+        first = ("low_rgb.prescan", "low_rgb.resume") if halves else ("low_rgb.forward",)
+        return (*first, *(f"{name}.forward" for name, module in modules.items() if module is not None))
+
     # --- stages of a frame, on a batch of videos ---
 
     def scan(self, images: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -40,6 +40,11 @@ class Selecting(Stepwise):
         self.units, self.unit_frames, self.kept = units, unit_frames, kept
         self.window = units * unit_frames
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """See `Stepwise`."""
+        return self.stages
+
     @abstractmethod
     def scan(self, frames: Tensor) -> Tensor:
         """Cheap features (N, F) of units (N, unit_frames, 3, 224, 224)."""

@@ -227,6 +227,16 @@ class DtypeName(str, Enum):
     bfloat16 = "bfloat16"
 
 
+class BackendName(str, Enum):
+    """What runs the networks of a system."""
+
+    eager = "eager"
+    compile = "compile"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+    cudagraphs = "cudagraphs"
+
+
 @app.command()
 def measure(
     names: Annotated[list[str], typer.Argument(help="Systems or backbones; patterns such as 'epic/*' will do.")],
@@ -235,6 +245,10 @@ def measure(
     ] = ScenarioName.single_stream,
     device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
     dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs.")] = DtypeName.float32,
+    backend: Annotated[
+        Optional[list[BackendName]],  # noqa: UP045
+        typer.Option(help="What runs the networks, eager if not given. May be repeated."),
+    ] = None,
     policy: Annotated[
         str, typer.Option(help="Who decides: published, learned, always-full, module:name or file.py:name.")
     ] = "published",
@@ -263,14 +277,19 @@ def measure(
     """Measure latency, throughput, memory and energy, each case in a process of its own.
 
     Every sample is kept in the case's record. Times converge to the wanted width, or the budget ends them. A profile
-    runs what runs otherwise, fused layers as one; all profiles of a machine are in its profile.csv, too.
+    runs what runs otherwise, fused layers as one; all profiles of a machine are in its profile.csv, too. How much a
+    backend or type changes the outputs is measured with it; what a backend cannot run has a record that says why.
 
     Examples: foveabench measure epic/s3-t4 epic/s0 epic/san19-base ·
     foveabench measure 'ucf101/*' --scenario offline --batch 1 --batch 8 --resume ·
-    foveabench measure ucf101/s2-t3 --profile
+    foveabench measure ucf101/s2-t3 --profile ·
+    foveabench measure san19 --backend eager --backend onnxruntime
     """
     if profile and scenario is not ScenarioName.single_stream:
         raise UsageError(f"--profile is of steps in single-stream, not of batches in {scenario.value}")
+    backends = backend or [BackendName.eager]
+    if profile and (others := [each.value for each in backends if each is not BackendName.eager]):
+        raise UsageError(f"--profile sees layers of eager, not what is within --backend {', '.join(others)}")
     found = systems(adapter)
 
     from bench.display import note, print_json
@@ -280,7 +299,11 @@ def measure(
 
     chosen = chosen_systems(found, names)
     threads = default_threads() if threads is None else threads
-    cases = make_cases(chosen, scenario.value, device, dtype.value, policy, batch or BATCHES, frames, threads, clip)
+    batches = batch or BATCHES
+    cases = make_cases(
+        *(chosen, scenario.value, device, dtype.value, policy, batches, frames, threads, clip),
+        [each.value for each in backends],
+    )
     check_cases(cases, chosen)
     campaign = Campaign(
         cases,
@@ -297,7 +320,7 @@ def measure(
 
         write_profiles(read_records(campaign.folder, note), campaign.folder)
     print_json([summary(record, fps) for record in records]) if json else show_records(records, fps)
-    failed = [record.case.system for record in records if record.status.state != "ok"]
+    failed = [record.case.system for record in records if record.status.state not in ("ok", "unsupported")]
     if failed:
         raise RunError(f"{len(failed)} of {len(records)} cases failed: {', '.join(failed)}")
 

@@ -83,6 +83,11 @@ class TensorClip:
             raise ValueError("this clip was made without log-mel pictures")
         return self._log_mels[checked(t, self.frames)]
 
+    def first(self, frames: int) -> TensorClip:
+        """Its first frames as a clip of their own; of a shorter clip, the whole."""
+        parts = (self._images, self._spectrograms, self._log_mels)
+        return TensorClip(*(part if part is None else part[:frames] for part in parts))  # type: ignore[arg-type]
+
 
 class VideoClip:
     """Sampled frames of a video file, or of a segment of it, decoded as they are asked for.

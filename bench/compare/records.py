@@ -37,6 +37,11 @@ def compare_records(a: Record, b: Record) -> Comparison:
         raise UsageError(
             f"records of different systems and different machines ({'; '.join(machine)}): their ratio says nothing"
         )
+    if a.case.backend != b.case.backend and a.case.system != b.case.system:
+        raise UsageError(
+            f"records of different systems and different backends ({a.case.backend} and {b.case.backend}): their ratio"
+            " says nothing"
+        )
     times = [seconds_per_frame(record) for record in (a, b)]
     if times[0] is None or times[1] is None:
         raise RunError(f"{a.case.name}, {b.case.name}: no samples to compare")
@@ -110,4 +115,6 @@ def _name(record: Record, other: Record) -> str:
         return record.case.system
     if record.case.policy != other.case.policy:
         return f"{record.case.system} ({record.case.policy})"
+    if record.case.backend != other.case.backend:
+        return f"{record.case.system} ({record.case.backend})"
     return f"{record.case.system} of {record.started}"

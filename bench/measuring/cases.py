@@ -9,9 +9,10 @@ from pathlib import Path
 
 import psutil
 
+from bench.backends.backend import check_backend
 from bench.errors import RunError, UsageError
 from bench.measuring.machine import environment, usable_cores
-from bench.records.measurement import Case, Dtype, Scenario
+from bench.records.measurement import BackendName, Case, Dtype, Scenario
 from bench.streaming import make_policy, policy_of, usable_device
 from bench.systems.registry import Registry, System
 from bench.systems.workloads import WORKLOADS
@@ -54,8 +55,9 @@ def make_cases(
     frames: int | None,
     threads: int,
     clip: str,
+    backends: Sequence[BackendName] = ("eager",),
 ) -> list[Case]:
-    """A case for each system, and in offline for each batch size too.
+    """A case for each system and backend, and in offline for each batch size too.
 
     Args:
         systems: to be measured.
@@ -67,6 +69,7 @@ def make_cases(
         frames: of a clip; the workload's if not given.
         threads: of torch.
         clip: a video file, a folder or tar archive of its frames, a folder of such, or "demo".
+        backends: what runs the networks.
 
     Raises:
         UsageError: numbers below 1, or a policy that a system cannot follow.
@@ -88,8 +91,10 @@ def make_cases(
             frames=_frames_of(system, frames),
             threads=threads,
             clip="demo" if clip == "demo" else Path(clip).name,
+            backend=backend,
         )
         for system in systems
+        for backend in dict.fromkeys(backends)
         for batch in (batches if scenario == "offline" else [1])
     ]
 
@@ -108,10 +113,12 @@ def check_cases(cases: Iterable[Case], systems: Iterable[System]) -> None:
     """Find out what no case could be measured with, before any is.
 
     Raises:
-        UsageError: a device that cannot be used, or a policy that there is not, or that a system cannot follow.
+        UsageError: a device or backend that cannot be used, or a policy that there is not, or that a system cannot
+            follow.
     """
     by_id = {system.id: system for system in systems}
     for case in cases:
+        check_backend(case.backend, case.device)
         usable_device(case.device)
         if by_id[case.system].decides:
             make_policy(case.policy, by_id[case.system], case.frames)

@@ -27,7 +27,7 @@ LOOK_SECONDS = 0.2
 TICK_SECONDS = 0.01
 """Unit in which the kernel tells the busy time of a core (USER_HZ, proc(5))."""
 
-LIBRARIES = ("numpy", "scipy", "av", "codecarbon")
+LIBRARIES = ("numpy", "scipy", "av", "codecarbon", "onnxruntime", "openvino")
 """Packages, besides torch, that do work in what is measured."""
 
 HYPERVISORS = (

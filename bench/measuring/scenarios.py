@@ -256,9 +256,11 @@ def timed_stages(model: Stepwise, clock: Clock) -> Iterator[dict[str, list[float
         return run
 
     replacements = {stage: timed(stage) for stage in model.stages}
+    before = {stage: vars(model)[stage] for stage in model.stages if stage in vars(model)}  # a backend's
     vars(model).update(replacements)
     try:
         yield seconds
     finally:
         for stage in replacements:
             del vars(model)[stage]
+        vars(model).update(before)

@@ -18,7 +18,7 @@ from bench.measuring.breakdown import lines, looking
 from bench.measuring.energy import joules_per_frame, keeps_up, watt_hours_per_hour
 from bench.measuring.statistics import Interval
 from bench.measuring.worker import Message
-from bench.records.measurement import Case, Energy, Record
+from bench.records.measurement import Case, Change, Energy, Record
 from bench.records.profile import StepProfile
 
 STARTING_SECONDS = 15.0
@@ -135,6 +135,9 @@ def summary(record: Record, fps: float) -> dict[str, Any]:
         "energy_how": energy.how if energy else "",
         "warnings": metrics.warnings(record),
         "notes": record.notes,
+        "backend": record.case.backend,
+        "dtype": record.case.dtype,
+        "change": {**asdict(record.change), "relative": relative_difference(record.change)} if record.change else None,
         "profile": _plain_profile(record),
     }
 
@@ -158,6 +161,7 @@ def show_records(records: Sequence[Record], fps: float) -> None:
     measured = [record for record in records if record.status.state == "ok"]
     _print_filled([_times(record) for record in measured])
     _print_filled([_memory_and_energy(record, fps) for record in measured])
+    _print_filled([_change(record, record.change) for record in measured if record.change])
     for record in records:
         if record.status.state != "ok":
             say("[bold red]{name}[/bold red]: {outcome}", name=_name(record.case), outcome=outcome(record))
@@ -171,7 +175,8 @@ def show_records(records: Sequence[Record], fps: float) -> None:
 
 
 def _name(case: Case) -> str:
-    return case.system + (f" x{case.batch}" if case.scenario == "offline" else "")
+    batch = f" x{case.batch}" if case.scenario == "offline" else ""
+    return case.system + batch + ("" if case.backend == "eager" else f", {case.backend}")
 
 
 def _times(record: Record) -> dict[str, str]:
@@ -194,6 +199,25 @@ def _memory_and_energy(record: Record, fps: float) -> dict[str, str]:
         f"Wh/h at {fps:g} fps": _number(watt_hours_per_hour(energy, fps)) if keeps_up(energy, fps) else "too slow",
         "energy": energy.label,
     }
+
+
+def _change(record: Record, change: Change) -> dict[str, str]:
+    """Against eager float32."""
+    share = relative_difference(change)
+    return {
+        "system": _name(record.case),
+        "dtype": record.case.dtype,
+        "largest difference of outputs": _number(change.largest_difference) or "not finite",
+        "of the largest": "" if share is None else f"{share:.1e}",
+        "predictions changed": f"{change.changed} of {change.predictions}",
+    }
+
+
+def relative_difference(change: Change) -> float | None:
+    """The largest difference of outputs over the largest output; None where some are not finite, or all are 0."""
+    if change.largest_difference is None or not change.largest_output:
+        return None
+    return change.largest_difference / change.largest_output
 
 
 def _show_profile(record: Record, profile: StepProfile) -> None:

@@ -9,10 +9,11 @@ from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from adaptive_models.data.clips import TensorClip, VideoClip
 from adaptive_models.data.demo import write_demo_clip
@@ -22,7 +23,10 @@ from adaptive_models.data.media import ClipError
 from adaptive_models.policies import AlwaysFull, Policy
 from adaptive_models.stepwise import Stepwise
 from adaptive_models.system import FrameResult
+from bench.backends.backend import make_backend
+from bench.backends.replacing import replace_networks
 from bench.errors import RunError
+from bench.records.measurement import BackendName
 from bench.streaming import make_policy
 from bench.systems.inputs import SOUNDS, fits, input_of
 from bench.systems.registry import System
@@ -142,20 +146,30 @@ class Subject:
         device: where.
         dtype: of weights and inputs.
         seed: of weights, if none come with the system, and of inputs that no clip gives.
+        backend: what runs its networks; other than eager, call `compile` before times are taken.
 
     Attributes:
         model: in evaluation mode.
         notes: what was put in place of something missing.
         frames: of video that a clip stands for.
         decided: how many frames of an adaptive system were of which decision, by its own policy.
+        backend: what runs its networks; None for eager.
 
     Raises:
         RunError: the model cannot be built.
         UsageError: a policy that it cannot follow.
+        UnsupportedError: a backend that cannot run the system, as also what runs it may raise.
     """
 
     def __init__(
-        self, system: System, footage: Footage, policy: str, device: torch.device, dtype: torch.dtype, seed: int = 0
+        self,
+        system: System,
+        footage: Footage,
+        policy: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        seed: int = 0,
+        backend: BackendName = "eager",
     ) -> None:
         self.system, self.device, self.dtype = system, device, dtype
         self.notes = list(footage.notes)
@@ -170,6 +184,47 @@ class Subject:
             else:
                 self._calls = [self._inputs_of(clip) for clip in footage.clips]
                 self.frames = len(self._calls[0]) * system.frames
+        self.backend = make_backend(backend)
+        if self.backend is not None:
+            replace_networks(self.model, self.backend)
+            self.notes += [f"{backend}: {note}" for note in self.backend.notes]
+
+    def compile(self, batch: int | None) -> None:
+        """Have the backend see every shape that can come, so that it compiles nothing while times are taken.
+
+        Args:
+            batch: clips at once, of which an adaptive system gathers fewer for a stage; None for single-stream.
+        """
+        if not isinstance(self.model, Stepwise):
+            self.batch(0, batch or 1)
+            return
+        frames = max(3, self.model.window)  # all memories are there from the third on
+        clips = [clip.first(frames) for clip in self._clips]
+        for size in range(batch or 1, 0, -1):
+            self.model.run([clips[video % len(clips)] for video in range(size)], AlwaysFull())
+
+    def outputs(self, batch: int | None) -> list[Tensor]:
+        """What it says of full frames, in the order of the clips: logits of each group, or all that a call returns.
+
+        Args:
+            batch: so many clips are run side by side; None for each of its clips alone.
+
+        Returns:
+            Tensors (classes,) of float32, on the CPU.
+        """
+        stepwise = isinstance(self.model, Stepwise)
+        number = len(self._clips if stepwise else self._calls)
+        runs = [[video] for video in range(number)] if batch is None else [[video % number for video in range(batch)]]
+        said: list[Tensor] = []
+        for videos in runs:
+            if isinstance(self.model, Stepwise):
+                clips = self.model.run([self._clips[video] for video in videos], AlwaysFull())
+                said += [group for clip in clips for frame in clip.frames for group in frame.logits or ()]
+            else:
+                for calls in zip(*(self._calls[video] for video in videos), strict=True):
+                    for each in tree_leaves(self._call(_together(calls))):
+                        said += each.flatten(1) if isinstance(each, Tensor) and each.ndim > 1 else []
+        return [each.float().cpu() for each in said]
 
     @property
     def through_all_stages(self) -> Policy | None:
@@ -202,7 +257,7 @@ class Subject:
             return self._frames([frame for clip in results for frame in clip.frames], policy)
         clips_of_calls = [self._calls[video % len(self._calls)] for video in videos]
         for calls in zip(*clips_of_calls, strict=True):
-            self._call({name: torch.cat([call[name] for call in calls]) for name in calls[0]})
+            self._call(_together(calls))
         return [Frame(video, t, "full") for video in videos for t in range(self.frames)]
 
     def _frames(self, results: list[FrameResult], policy: Policy | None) -> list[Frame]:
@@ -212,11 +267,8 @@ class Subject:
         return [Frame(result.video, result.t, result.decision if alone else "full") for result in results]
 
     @torch.inference_mode()
-    def _call(self, inputs: dict[str, Tensor]) -> None:
-        if len(inputs) == 1:
-            self.model(*inputs.values())
-        else:
-            self.model(**inputs)
+    def _call(self, inputs: dict[str, Tensor]) -> Any:
+        return self.model(*inputs.values()) if len(inputs) == 1 else self.model(**inputs)
 
     def _inputs_of(self, clip: TensorClip) -> list[dict[str, Tensor]]:
         """Inputs of each call of a clip, with batch 1; the last call may repeat the last frame."""
@@ -238,6 +290,11 @@ class Subject:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _together(calls: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Inputs of calls as those of one."""
+    return {name: torch.cat([call[name] for call in calls]) for name in calls[0]}
 
 
 def _moved(clip: TensorClip, audio: bool, device: torch.device, dtype: torch.dtype) -> TensorClip:

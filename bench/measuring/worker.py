@@ -129,12 +129,16 @@ def _send(answers: IO[str], message: Message) -> None:
 def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     """Measure a case in this process: memory first, then times, a profile, and energy, each in a pass of its own.
 
+    What its backend cannot run gives a record that says why.
+
     Raises:
         RunError, UsageError: the system cannot be built, or cannot be run on the clip.
     """
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     import torch
 
+    from bench.backends.backend import UnsupportedError
+    from bench.measuring.changes import compare_outputs
     from bench.measuring.energy import measure_energy
     from bench.measuring.machine import environment
     from bench.measuring.peak import measure_peak
@@ -154,21 +158,35 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     tell(Message("decoding"))
     footage = footage_for(system, request.clip, case.frames)
     tell(Message("building"))
-    subject, memory = _build(system, footage, case, device, dtype)
     batch = case.batch if case.scenario == "offline" else None
     rival, reference = spatial_sampler(system.id), None
-    if rival and rival in systems:
-        reference = Subject(systems.find(rival), footage, ALWAYS_FULL, device, dtype, case.seed)
-    timing = measure_times(subject, batch, settings, footage.decode_seconds, _teller(tell), reference)
+    try:
+        subject, memory = _build(system, footage, case, device, dtype, tell)
+        if rival and rival in systems:
+            reference = Subject(systems.find(rival), footage, ALWAYS_FULL, device, dtype, case.seed, case.backend)
+            _compile(reference, batch, tell)
+        compiled = _compiled(subject, reference)
+        timing = measure_times(subject, batch, settings, footage.decode_seconds, _teller(tell), reference)
+    except UnsupportedError as error:
+        return Record(SCHEMA, case, settings, Status("unsupported", str(error)), started, surroundings)
+    if late := _compiled(subject, reference) - compiled:
+        subject.notes.append(f"{case.backend}: {late} networks were compiled while times were taken")
     if system.adaptive and system.frames > 1:
         full = system.frames * subject.decided["full"] / subject.decided.total()
         subject.notes.append(f"a sample is a step of {system.frames} frames, of which {full:.3g} are processed fully")
-    profiles: list[StepProfile] = []
+    profile: StepProfile | None = None
+    reference_profile: StepProfile | None = None
     if settings.profile:
         tell(Message("profiling"))
-        profiles = profile_steps([subject, reference] if reference else [subject], settings.budget)
+        profile, *others = profile_steps([subject, reference] if reference else [subject], settings.budget)
+        reference_profile = others[0] if others else None
     tell(Message("taking energy"))
     energy = measure_energy(_unit_of_energy(subject, batch), settings.energy, device)
+    change = None
+    if (case.backend, case.dtype) != ("eager", "float32"):
+        tell(Message("comparing outputs"))
+        plain = Subject(system, footage, case.policy, device, torch.float32, case.seed)
+        change = compare_outputs(subject.outputs(batch), plain.outputs(batch))
     tell(Message("counting"))
     peak = measure_peak(device, dtype)
     counts = _counts(system, case.policy, subject.decided)
@@ -186,20 +204,33 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
         peak,
         subject.notes,
         _counts(reference.system, ALWAYS_FULL, {}) if reference else None,
-        *profiles,
+        profile,
+        reference_profile,
+        change,
     )
 
 
 def _build(
-    system: System, footage: Footage, case: Case, device: torch.device, dtype: torch.dtype
+    system: System,
+    footage: Footage,
+    case: Case,
+    device: torch.device,
+    dtype: torch.dtype,
+    tell: Callable[[Message], None],
 ) -> tuple[Subject, Memory]:
-    """Build the system and run its first full frames, and see how much memory that takes."""
+    """Build the system and run its first full frames, and see how much memory that takes.
+
+    What compiling takes for the moment is left out; what it keeps is not, beside torch's own weights.
+    """
     from bench.measuring.memory import PeakMemory, resident_bytes
     from bench.measuring.subject import Subject
 
     peak = PeakMemory()
     start = resident_bytes()
-    subject = Subject(system, footage, case.policy, device, dtype, case.seed)
+    subject = Subject(system, footage, case.policy, device, dtype, case.seed, case.backend)
+    if subject.backend:
+        _compile(subject, case.batch if case.scenario == "offline" else None, tell)
+        peak = PeakMemory()
     built = resident_bytes()
     if case.scenario == "offline":
         subject.batch(0, case.batch, subject.through_all_stages)
@@ -213,6 +244,17 @@ def _build(
 
         allocated, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
     return subject, Memory(peak.how, start, built, peak.peak_bytes, allocated, reserved)
+
+
+def _compile(subject: Subject, batch: int | None, tell: Callable[[Message], None]) -> None:
+    if subject.backend:
+        tell(Message(f"compiling {subject.system.id}"))
+        subject.compile(batch)
+
+
+def _compiled(*subjects: Subject | None) -> int:
+    """How much their backends have compiled so far."""
+    return sum(subject.backend.compiled for subject in subjects if subject and subject.backend)
 
 
 def _unit_of_energy(subject: Subject, batch: int | None) -> Callable[[], int]:

@@ -24,7 +24,8 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Scenario = Literal["single-stream", "offline"]
 Dtype = Literal["float32", "float16", "bfloat16"]
-State = Literal["ok", "failed", "killed", "out-of-memory", "timeout", "interrupted"]
+BackendName = Literal["eager", "compile", "onnxruntime", "openvino", "cudagraphs"]
+State = Literal["ok", "failed", "unsupported", "killed", "out-of-memory", "timeout", "interrupted"]
 Decision = Literal["full", "prescan", "skip"]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -44,6 +45,7 @@ class Case:
         threads: of torch, within an operation.
         clip: name of the video file, or "demo", the built-in one.
         seed: of the weights, and of made-up inputs.
+        backend: what runs the networks: "eager", torch's operators one by one, or what they are compiled for.
     """
 
     __pydantic_config__ = STRICT
@@ -58,16 +60,20 @@ class Case:
     threads: int
     clip: str
     seed: int = 0
+    backend: BackendName = "eager"
 
     @property
     def name(self) -> str:
-        """For files and messages, as in "epic--s3-t4.single-stream.cpu-2-threads.float32.published.demo-10-frames"."""
+        """For files and messages, as in "epic--s3-t4.single-stream.cpu-2-threads.float32.published.demo-10-frames".
+
+        Where the backend is not eager, it follows the type, as in "float32-onnxruntime".
+        """
         batch = f"-batch-{self.batch}" if self.scenario == "offline" else ""
         parts = (
             self.system.replace("/", "--"),
             self.scenario + batch,
             f"{self.device}-{self.threads}-threads",
-            self.dtype,
+            self.dtype + ("" if self.backend == "eager" else f"-{self.backend}"),
             self.policy,
             f"{self.clip}-{self.frames}-frames",
         )
@@ -101,7 +107,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Status:
-    """How the case ended, and in words why, unless it is ok."""
+    """How the case ended, and in words why, unless it is ok; "unsupported" is what its backend cannot run."""
 
     __pydantic_config__ = STRICT
 
@@ -395,6 +401,27 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class Change:
+    """How far outputs are from those of eager float32: of full frames of the same clip, with the same weights.
+
+    Outputs are the logits of each group of classes, or, of a bare backbone, its features.
+
+    Attributes:
+        largest_difference: between two outputs; None where some are not finite.
+        largest_output: of eager float32, by its absolute value.
+        predictions: frames, or calls, times groups.
+        changed: how many of them have another class as the likeliest.
+    """
+
+    __pydantic_config__ = STRICT
+
+    largest_difference: float | None
+    largest_output: float
+    predictions: int
+    changed: int
+
+
+@dataclass(frozen=True)
 class Record:
     """One case, measured or failed.
 
@@ -414,6 +441,7 @@ class Record:
         notes: what was put in place of something missing, a sentence each.
         profile: where the time of a step goes, if that was asked.
         reference_profile: of the reference, taken in turns with it.
+        change: of the outputs, where the case is not of eager float32.
     """
 
     __pydantic_config__ = STRICT
@@ -433,6 +461,7 @@ class Record:
     reference_counts: Counts | None = None
     profile: StepProfile | None = None
     reference_profile: StepProfile | None = None
+    change: Change | None = None
 
 
 _RECORDS = TypeAdapter(Record)

@@ -32,7 +32,10 @@ MEGABYTE = 10**6
 PUBLISHED_POINT = ("published", "fixed")
 """Policies under which a system does what the published tables have it do; those of other systems are "fixed"."""
 
-CASE = ["system", "scenario", "batch", "policy", "machine", "device", "dtype", "threads", "clip", "frames", "seed"]
+CASE = [
+    *("system", "scenario", "batch", "policy", "machine", "device", "dtype", "backend", "threads", "clip"),
+    *("frames", "seed"),
+]
 ENDING = ["state", "cause"]
 FIGURES = [
     *("ms_per_frame", "ms_per_frame_low", "ms_per_frame_high", "decode_ms_per_frame"),
@@ -52,25 +55,28 @@ class Setup(NamedTuple):
     dtype: str
     threads: int
     clip: str
+    backend: str
 
     @property
     def name(self) -> str:
-        """For columns: "cpu", or "cuda_float16" where it is not float32."""
-        kind = self.device.partition(":")[0]
-        return kind if self.dtype == "float32" else f"{kind}_{self.dtype}"
+        """For columns: "cpu", or "cuda_float16" where it is not float32, and "cpu_openvino" where it is not eager."""
+        usual = ("float32", "eager")
+        parts = [part for part in (self.dtype, self.backend) if part not in usual]
+        return "_".join([self.device.partition(":")[0], *parts])
 
     @property
     def words(self) -> str:
         """For people."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.machine or 'unknown machine'}, device {self.device}, {threads}, {self.dtype}, clip {self.clip}"
+        words = [self.machine or "unknown machine", f"device {self.device}", threads, self.dtype]
+        return ", ".join([*words, *([] if self.backend == "eager" else [self.backend]), f"clip {self.clip}"])
 
 
 def setup_of(record: Record) -> Setup:
     """Where and with what a record was measured; of one that failed early the machine may be unknown."""
     case, environment = record.case, record.environment
     machine = (environment.gpu or environment.cpu) if environment else ""
-    return Setup(machine, case.device, case.dtype, case.threads, case.clip)
+    return Setup(machine, case.device, case.dtype, case.threads, case.clip, case.backend)
 
 
 def at_published_point(case: Case) -> bool:
@@ -135,13 +141,14 @@ def published_points(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def single_stream_points(records: Iterable[Record], policies: Collection[str]) -> dict[str, list[Record]]:
-    """Single-stream records under some policies, also of failed cases, by the name of their setup.
+    """Single-stream records of eager under some policies, also of failed cases, by the name of their setup.
 
     Where setups of a workload have the same name, as those of two machines, the one with the most records is taken.
     """
     rivals: dict[tuple[str, str], dict[Setup, list[Record]]] = {}
     for record in records:
-        if record.case.scenario == "single-stream" and _follows(record.case, policies):
+        eager = record.case.backend == "eager"  # the tables and figures have no other
+        if record.case.scenario == "single-stream" and eager and _follows(record.case, policies):
             setup = setup_of(record)
             rivals.setdefault((setup.name, workload_of(record.case.system)), {}).setdefault(setup, []).append(record)
     points: dict[str, list[Record]] = {}

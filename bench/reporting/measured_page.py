@@ -49,7 +49,7 @@ def _page(records: Sequence[Record], frame: pd.DataFrame, frame_rate: float) -> 
     parts = [f"# Measurements\n\n{len(frame)} cases, {len(failed)} of them failed. {_settings(records)}"]
     parts += [_environment(records), *_sections(records, frame, frame_rate)]
     if len(failed):
-        columns = ["system", "scenario", "device", "dtype", "policy", "state", "cause"]
+        columns = ["system", "scenario", "device", "dtype", "backend", "policy", "state", "cause"]
         texts = failed[columns].set_axis(pd.MultiIndex.from_product([[""], columns]), axis="columns")
         parts.append(f"## Failed\n\n{markdown_table(texts)}")
     told = [f"{record.case.name}: {words}" for record, words in zip(records, frame["warnings"], strict=True) if words]

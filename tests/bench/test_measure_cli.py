@@ -76,6 +76,20 @@ def killed():
     return Net(kill, at=14, seconds=0.02)  # while timing, for that has 11 calls or more
 
 
+@make("branching")
+def branching():
+    class Branching(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x if x.mean().item() > 0 else -x)
+
+    return Branching(3, 4, 3)
+
+
+@make("plain")
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+
+
 @make("long")
 def long():
     return Net(seconds=0.03, uneven=1) if TROUBLE.exists() else Net()
@@ -220,6 +234,21 @@ def test_a_profile_is_shown_kept_and_not_taken_again(work: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_what_a_backend_changes_is_shown_and_what_it_cannot_run_is_no_failure(work: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    result = Result(*call("plain", "branching"), "--out", "backends", "--backend", "onnxruntime")
+    assert result.status == 0
+    lines = [line.rstrip() for line in result.out.splitlines()]
+    (change,) = [line for line in lines if line.endswith("0 of 4")]  # of four frames with one group of outputs
+    assert change.startswith("small/plain, onnxruntime  float32")
+    unsupported = "small/branching, onnxruntime: unsupported, the model cannot be compiled: "
+    assert [line for line in lines if line.startswith(unsupported)]
+    setup = CASE.replace("float32", "float32-onnxruntime")
+    names = {path.name for path in (work / "backends").glob("**/*.json")}
+    assert names == {f"small--{name}.{setup}.json" for name in ("plain", "branching")}
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -232,6 +261,8 @@ def test_a_profile_is_shown_kept_and_not_taken_again(work: Path) -> None:
         (["san19", "--budget", "0"], 2, "--budget 0: it must be positive, and finite"),
         (["san19", "--time-limit", "inf"], 2, "--time-limit inf: it must be positive, and finite"),
         (["san19", "--energy", "-1"], 2, "--energy -1: it must be 0 or more, and finite"),
+        (["san19", "--backend", "cudagraphs"], 2, "--backend cudagraphs: a graph is of a GPU's kernels: use --device"),
+        (["san19", "--backend", "compile", "--profile"], 2, "--profile sees layers of eager, not what is within"),
         (["san19", "--device", "abacus"], 2, "--device abacus: cannot be used"),
         (["epic/s3-t4", "--policy", "random"], 2, "no policy 'random'"),
         (["epic/s3-t4", "--frames", "1"], 2, "policy published: "),

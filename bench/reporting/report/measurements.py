@@ -16,7 +16,7 @@ from bench.reporting.measured_page import environment_value
 from bench.reporting.report.cells import Column, Table
 
 PLACE = {"system": "System", "scenario": "Scenario", "batch": "Batch", "policy": "Policy", "device": "Device"}
-WORDS = {**PLACE, "dtype": "Type", "threads": "Threads", "clip": "Clip"}
+WORDS = {**PLACE, "dtype": "Type", "backend": "Backend", "threads": "Threads", "clip": "Clip"}
 BOUNDED = {
     "ms_per_frame": ("ms per frame", "all", "measured"),
     "frames_per_second": ("Throughput", "frames per s", "measured"),

@@ -127,6 +127,7 @@ def _best_points(records: Iterable[Record], evaluated: set[str]) -> Iterator[tup
 def _axes_of(setup: Setup, frame: pd.DataFrame) -> dict[str, tuple[str, str, dict[str, Value]]]:
     """Label, kind and values by system of each cost that was measured on a setup."""
     place = f"{setup.machine}, {setup.device}, {setup.threads} threads, {setup.dtype}"
+    place += "" if setup.backend == "eager" else f", {setup.backend}"
     kinds = frame["energy_label"].astype(str).str.partition(":")[0]
     bounded = frame.set_index("system")[["ms_per_frame", "ms_per_frame_low", "ms_per_frame_high"]]
     columns = {

@@ -66,6 +66,15 @@ def test_another_machine_is_a_warning_for_one_system_and_refused_for_two(make_re
         compare_records(here, replace(there, case=replace(there.case, system="a/y")))
 
 
+def test_backends_are_compared_for_one_system_and_refused_for_two(make_record: MakeRecord) -> None:
+    eager = make_record("a/x", full=STEADY)
+    other = make_record("a/x", full=slowed(0.5), backend="openvino")
+    comparison = compare_records(eager, other)
+    assert (comparison.a, comparison.b, comparison.outcome) == ("a/x (eager)", "a/x (openvino)", "faster")
+    with pytest.raises(UsageError, match=r"different systems and different backends \(eager and openvino\)"):
+        compare_records(eager, replace(other, case=replace(other.case, system="a/y")))
+
+
 def test_other_versions_are_a_warning(make_record: MakeRecord) -> None:
     older = make_record("a/x", full=STEADY, environment={"torch": "2.6.0"})
     assert compare_records(older, make_record("a/x", full=STEADY)).warnings == ["torch 2.6.0 and 2.13.0"]

@@ -82,6 +82,7 @@ def test_a_fixed_system(measured: Measure, tmp_path: Path) -> None:
     check(record, tmp_path)
     assert (record.case, record.settings, record.status.state) == (CASE, SETTINGS, "ok")
     assert record.notes == ["rgb is resized to 32x32"]
+    assert record.change is None  # from itself
     assert record.environment is not None
     assert record.environment.threads[0] == 1
     assert record.counts is not None
@@ -160,6 +161,11 @@ def test_an_adaptive_system_in_single_stream(small_adapter: str, clip: Path, tmp
     assert (record.counts.shares, record.counts.shares_source) == (None, "")  # they depend on the video
     assert record.timing is not None
     assert list(record.timing.stage_seconds) == STAGES
+    assert record.change is not None
+    assert record.change.predictions == 3 * 2  # frames, groups of classes
+    # bfloat16 keeps 8 bits, and rounds many times
+    assert record.change.largest_difference is not None
+    assert 1e-4 < record.change.largest_difference / record.change.largest_output < 0.5
     assert sum(metrics.executed_shares(record).values()) == pytest.approx(100)
 
 
@@ -211,6 +217,20 @@ def test_an_adaptive_system_offline(small_adapter: str, clip: Path, tmp_path: Pa
     assert record.timing is not None
     assert record.timing.stage_seconds == {}
     assert metrics.clips_per_second(record) is not None
+
+
+def test_what_a_backend_cannot_run_gives_a_record_that_says_why(measured: Measure, tmp_path: Path) -> None:
+    class Branching(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x if x.mean().item() > 0 else -x)
+
+    record = measured(Branching, replace(CASE, backend="compile"))
+    check(record, tmp_path)
+    assert record.status.state == "unsupported"
+    assert record.status.cause.startswith("the model cannot be compiled: ")
+    assert record.environment is not None
+    assert (record.timing, record.memory) == (None, None)
+    assert measured.messages[-1].phase == "compiling small/net"
 
 
 def test_what_cannot_be_measured_is_one_line(measured: Measure) -> None:

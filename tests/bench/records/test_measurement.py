@@ -15,6 +15,7 @@ from bench.records.measurement import (
     Activity,
     BatchSamples,
     Case,
+    Change,
     Counts,
     Energy,
     Environment,
@@ -91,6 +92,25 @@ def test_records_from_before_there_were_profiles_are_read(written: Path) -> None
     assert read_record(written) == FULL
 
 
+def test_records_from_before_there_were_backends_are_of_eager(written: Path) -> None:
+    def forget(data: dict[str, Any]) -> None:
+        del data["case"]["backend"], data["change"]
+
+    change(written, forget)
+    assert read_record(written) == FULL
+    assert FULL.case.backend == "eager"
+
+
+def test_what_a_backend_changes_or_cannot_run_is_kept(tmp_path: Path) -> None:
+    case = replace(CASE, backend="onnxruntime")
+    ran = replace(FULL, case=case, change=Change(None, 2.5, 40, 3))
+    refused = replace(FAILED, case=case, status=Status("unsupported", "low_rgb.prescan cannot be compiled: no luck"))
+    for record in (ran, refused):
+        write_record(record, tmp_path / "case.json")
+        assert read_record(tmp_path / "case.json") == record
+        jsonschema.validate(json.loads((tmp_path / "case.json").read_text()), json_schema())
+
+
 def test_a_profile_with_other_steps_than_times_is_damage(written: Path) -> None:
     write_record(PROFILED, written)
     change(written, lambda data: data["profile"]["parts"][1]["seconds"].append(1.0))
@@ -107,9 +127,9 @@ def test_the_schema_is_a_schema() -> None:
     assert json_schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-Change = Callable[[dict[str, Any]], Any]
+Edit = Callable[[dict[str, Any]], Any]
 
-DAMAGES: dict[str, Change] = {
+DAMAGES: dict[str, Edit] = {
     r"timing.frames.seconds.1: Input should be a valid number": lambda d: put(d, ["frames", "seconds", 1], "0.5"),
     r"timing.frames.seconds.1: Input should be greater than or equal to 0": lambda d: put(
         d, ["frames", "seconds", 1], -0.5
@@ -144,7 +164,7 @@ def written(tmp_path: Path) -> Path:
     return path
 
 
-def change(path: Path, make: Change) -> Any:
+def change(path: Path, make: Edit) -> Any:
     data = json.loads(path.read_text())
     make(data)
     path.write_text(json.dumps(data))
@@ -233,5 +253,7 @@ def test_names_of_cases_are_names_of_files_and_tell_them_apart() -> None:
     assert offline.name == (
         "epic--s3-t4.offline-batch-4.cuda-0-2-threads.float32.path-to-my-py-Policy.a-clip-mp4-10-frames"
     )
-    others = [replace(CASE, **{name: value}) for name, value in (("threads", 1), ("frames", 16), ("clip", "x.mp4"))]
-    assert len({case.name for case in [CASE, *others]}) == 4
+    changes = (("threads", 1), ("frames", 16), ("clip", "x.mp4"), ("backend", "openvino"))
+    others = [replace(CASE, **{name: value}) for name, value in changes]
+    assert len({case.name for case in [CASE, *others]}) == 5
+    assert others[-1].name == "epic--s3-t4.single-stream.cuda-0-2-threads.float32-openvino.published.demo-10-frames"

@@ -13,7 +13,7 @@ from made_up_records import SPATIAL
 from bench.measuring.metrics import speed_up
 from bench.measuring.statistics import Interval, ratio
 from bench.records.measurement import BatchSamples, Energy, Record, ReferenceSamples, Status
-from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points
+from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points, setup_of
 
 MakeRecord = Callable[..., Record]
 
@@ -207,3 +207,14 @@ def test_points_are_those_of_the_setup_with_most_records(spatial: Record, make_r
     ucf = make_record("ucf101/s0", [1.0], environment={"cpu": "Other"}, **rest)
     found = published_points([there, *here, offline(spatial, 2, 1.0), half, always, fixed, early, ucf])
     assert found == {"cpu": [*here, fixed, early, ucf], "cuda_float16": [half]}
+
+
+def test_backends_are_rows_of_their_own_and_tables_have_eager_alone(temporal: Record) -> None:
+    other = replace(temporal, case=replace(temporal.case, backend="onnxruntime"))
+    assert list(operating_points([temporal, other])["backend"]) == ["eager", "onnxruntime"]
+    assert published_points([other, temporal]) == {"cpu": [temporal]}
+    assert published_points([other]) == {}
+    setups = setup_of(temporal), setup_of(other)
+    assert [setup.name for setup in setups] == ["cpu", "cpu_onnxruntime"]
+    assert ", float32, onnxruntime, clip demo" in setups[1].words
+    assert "eager" not in setups[0].words
