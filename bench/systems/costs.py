@@ -17,7 +17,7 @@ from adaptive_models.system import AdaptiveSystem
 from bench.counting.count import CROSS_CHECKS, count_flops
 from bench.counting.counter import Counter, counting
 from bench.counting.isolation import undisturbed
-from bench.counting.meta import Unfilled
+from bench.counting.meta import unfilled
 from bench.counting.profile import Grouping, Profile
 from bench.errors import RunError, UsageError, in_words
 from bench.published.tables import FRAMES, VALIDATION_CLIPS, published_shares, read_table
@@ -169,7 +169,7 @@ def _count(system: System, convention: str) -> Profile:
 
 def _count_undisturbed(system: System, convention: str) -> Profile:
     try:
-        with torch.device("meta"), Unfilled(), warnings.catch_warnings():
+        with torch.device("meta"), unfilled(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of weights that are loaded into nothing
             model = build_model(system)
         return _count_model(model, system, convention)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
+from bench.compare.command import START
 
 NETS = """
 import bench
@@ -112,8 +113,9 @@ def test_adaptive_systems_are_compared_at_their_operating_points(
 
 
 def test_two_working_trees_are_restarted_and_each_runs_its_own_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bench.compare.command.START", START | {"budget": 0.5, "warmup": 0.2})
     for name, depth in (("before", 2), ("after", 40)):
         nets(tmp_path / name, depth)
     trees = [str(tmp_path / name) for name in ("before", "after")]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, randn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from bench.counting.meta import QUICK_RESULTS, pointwise
+from bench.counting.meta import QUICK_RESULTS, pointwise, unfilled
 from bench.counting.registry import plain_name
 
 
@@ -306,3 +306,32 @@ def test_every_short_cut_is_tested_here() -> None:
     tested += " adaptive_avg_pool2d to recurrent recurrent_cell"
     tested += " linear pad max_pool2d upsample_bilinear2d reduction softmax col2im linspace"
     assert {function.__name__ for function in QUICK_RESULTS.values()} == set(tested.split())
+
+
+def layers() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm1d(3), nn.Linear(4, 5), nn.GRU(5, 2), nn.LayerNorm(2))
+
+
+def test_only_what_has_no_data_is_left_unfilled() -> None:
+    torch.manual_seed(3)
+    filled = layers().state_dict()
+    torch.manual_seed(3)
+    with unfilled():
+        inside = layers().state_dict()
+        with torch.device("meta"):
+            state = torch.get_rng_state()
+            empty = layers()
+            assert torch.get_rng_state().equal(state)
+    assert all(inside[name].equal(value) for name, value in filled.items())
+    assert {name: value.shape for name, value in empty.state_dict().items()} == {
+        name: value.shape for name, value in filled.items()
+    }
+    torch.manual_seed(3)
+    assert all(value.equal(filled[name]) for name, value in layers().state_dict().items())
+
+
+def test_layers_draw_their_weights_again_after_an_exception() -> None:
+    before = nn.Linear.reset_parameters
+    with pytest.raises(RuntimeError, match="broken"), unfilled():
+        raise RuntimeError("broken")
+    assert nn.Linear.reset_parameters is before
