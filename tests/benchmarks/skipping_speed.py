@@ -1,0 +1,172 @@
+"""Whether the operations that are saved are saved as time: every (S_k, T_M) beside its S_k, and S_0 beside SAN19-base.
+
+Systems of one k run in turns in one process: frame by frame, where a speed-up is that at the published operating
+point, and 16 clips side by side, where it is that of the decisions that were executed. Operations are of the `exact`
+convention.
+Run with `python tests/benchmarks/skipping_speed.py --out results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from bench.compare.systems import Turns
+from bench.measuring.clock import Clock
+from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
+from bench.measuring.subject import Subject, footage_for
+from bench.systems.builtin import registry
+from bench.systems.costs import count_system
+from bench.systems.registry import System
+
+WORKLOADS = ("ucf101", "epic")
+CROPS, MAX_SKIPS = range(4), range(1, 5)
+BATCH = 16
+CLIP, STREAMED = "demo", 10
+
+
+def systems_of(workload: str, crops: int) -> list[System]:
+    """S_k, its (S_k, T_M), and SAN19-base with S_0."""
+    base = ["san19-base"] if crops == 0 else []
+    names = [f"s{crops}", *(f"s{crops}-t{max_skip}" for max_skip in MAX_SKIPS), *base]
+    return [registry().find(f"{workload}/{name}") for name in names]
+
+
+def single_stream(systems: Sequence[System], seconds: float, device: str = "cpu") -> list[dict[str, object]]:
+    """Frames in turns: the first system is that which the others are held against."""
+    subjects = prepared(systems, STREAMED, device)
+    turns = {name: Turns(subject, Clock(subject.device)) for name, subject in subjects.items()}
+    for turn in turns.values():
+        turn.warm_up()
+        turn.warm_up()
+    interleave(turns, seconds, timer=lambda turn: turn())
+    costs = {system.id: count_system(system) for system in systems}
+    shares = {
+        name: vars(cost.shares) if cost.shares else {"full": 100.0}  # of a system that is not adaptive
+        for name, cost in costs.items()
+    }
+    first, *others = turns
+    return [
+        row(
+            "single-stream",
+            first,
+            other,
+            judge_mixtures(turns[other].kinds, turns[first].kinds, (shares[other], shares[first])),
+            costs[first].exact.per_frame / costs[other].exact.per_frame,
+            shares[other],
+        )
+        for other in others
+    ]
+
+
+def offline(systems: Sequence[System], frames: int, seconds: float, device: str = "cpu") -> list[dict[str, object]]:
+    """Batches of clips in turns."""
+    subjects = prepared(systems, frames, device)
+    clocks = {name: Clock(subject.device) for name, subject in subjects.items()}
+    batches: dict[str, Callable[[], float]] = {
+        name: lambda name=name: clocks[name].time(lambda: subjects[name].batch(0, BATCH))[0] for name in subjects
+    }
+    for batch in batches.values():
+        batch()
+    samples = interleave(batches, seconds, timer=lambda batch: batch())
+    decided = {name: shares_of(subject) for name, subject in subjects.items()}
+    stages = {system.id: count_system(system).exact.stages for system in systems}
+    flops = {name: stages.per_frame(decided[name]) for name, stages in stages.items() if stages}
+    first, *others = subjects
+    return [
+        row(
+            f"offline, batch {BATCH}",
+            first,
+            other,
+            judge(samples[other], samples[first]),
+            flops[first] / flops[other],
+            decided[other],
+        )
+        for other in others
+    ]
+
+
+def prepared(systems: Sequence[System], frames: int, device: str) -> dict[str, Subject]:
+    """Systems of one workload under their published operating points, on the built-in clip."""
+    footage = footage_for(systems[0], CLIP, frames)
+    place = torch.device(device), torch.float32
+    return {system.id: Subject(system, footage, "published", *place) for system in systems}
+
+
+def shares_of(subject: Subject) -> dict[str, float]:
+    """Of decisions in a batch, in per cent."""
+    decisions = [frame.decision for frame in subject.batch(0, BATCH)]
+    return {kind: 100 * decisions.count(kind) / len(decisions) for kind in ("skip", "prescan", "full")}
+
+
+def row(
+    scenario: str, slow: str, fast: str, verdict: Verdict, saved: float, shares: dict[str, float]
+) -> dict[str, object]:
+    """One comparison; against SAN19-base, S_0 is the faster one."""
+    speedup = verdict.ratio
+    if fast.endswith("san19-base"):
+        slow, fast, saved = fast, slow, 1 / saved
+        low, value, high = 1 / speedup.high, 1 / speedup.value, 1 / speedup.low
+    else:
+        low, value, high = speedup.low, speedup.value, speedup.high
+    return {
+        "scenario": scenario,
+        "system": fast,
+        "against": slow,
+        "full %": shares["full"],
+        "saved by operations": saved,
+        "saved in time": value,
+        "low": low,
+        "high": high,
+        "of what was promised": value / saved,
+        "rounds": verdict.rounds,
+    }
+
+
+def table(workloads: Iterable[str], crops: Iterable[int], seconds: float, frames: int, device: str) -> pd.DataFrame:
+    """All comparisons: systems of each k for so many seconds frame by frame, and as long with batches of clips."""
+    rows: list[dict[str, object]] = []
+    for workload in workloads:
+        for k in crops:
+            systems = systems_of(workload, k)
+            rows += single_stream(systems, seconds, device)
+            rows += offline([each for each in systems if each.adaptive], frames, seconds, device)
+    return pd.DataFrame(rows).sort_values("scenario", kind="stable", ascending=False, ignore_index=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for skipping_speed.csv and .md")
+    parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
+    parser.add_argument("--crops", nargs="+", type=int, default=list(CROPS))
+    parser.add_argument("--seconds", type=float, default=60, help="for each k and scenario; ten rounds are made anyway")
+    parser.add_argument("--frames", type=int, default=5, help="of each clip of a batch")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    made = table(arguments.workloads, arguments.crops, arguments.seconds, arguments.frames, arguments.device)
+    made.to_csv(arguments.out / "skipping_speed.csv", index=False, float_format="%.6g")
+    text = "\n".join(
+        (
+            "# What skipping saves, measured",
+            "",
+            f"Made by `python tests/benchmarks/skipping_speed.py --out results` on {arguments.device}, in float32 with"
+            f" {torch.get_num_threads()} threads and torch {torch.__version__}.",
+            "Systems of one k run in turns in one process. Frame by frame, speed-ups are of 10th percentiles of each"
+            " kind of frame, weighed by the shares of the published operating point; with batches of clips, the median"
+            f" of ratios within rounds, and operations those that were executed for {arguments.frames} frames a clip.",
+            "Low and high: the 99 % bootstrap interval.",
+            "",
+            made.to_markdown(index=False, floatfmt=".3g"),
+            "",
+        )
+    )
+    (arguments.out / "skipping_speed.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""The time that skipping saves beside the operations.
+
+Run with `pytest tests/benchmarks/test_skipping_speed.py --benchmark-only -s`; it takes a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import pytest
+import skipping_speed
+from pytest_benchmark.fixture import BenchmarkFixture
+
+
+def test_skipping_saves_the_time_that_it_promises(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = (skipping_speed.WORKLOADS, skipping_speed.CROPS, 30, 5, "cpu")
+    made = benchmark.pedantic(skipping_speed.table, options, rounds=1)
+    with capsys.disabled():
+        print(f"\n\n{made.to_string(index=False, float_format='%.3g')}")
+    kept = made["of what was promised"]
+    is_base, alone = made["against"].str.endswith("san19-base"), made["scenario"] == "single-stream"
+    assert (kept[alone & ~is_base] >= 0.9).all()
+    assert (kept[~alone] >= 0.85).all()
+    assert (kept[is_base & made["system"].str.startswith("ucf101")] >= 0.75).all()
+
+
+def test_systems_of_a_k_are_held_against_its_first() -> None:
+    first, skipping, *_, base = skipping_speed.systems_of("mini", 0)
+    streamed = skipping_speed.single_stream([first, skipping, base], seconds=0.1)
+    batched = skipping_speed.offline([first, skipping], frames=4, seconds=0.1)
+    pairs = [(line["system"], line["against"]) for line in (*streamed, *batched)]
+    assert pairs == [("mini/s0-t1", "mini/s0"), ("mini/s0", "mini/san19-base"), ("mini/s0-t1", "mini/s0")]
+    for line in (*streamed, *batched):
+        assert line["low"] <= line["saved in time"] <= line["high"]
+        assert line["of what was promised"] == pytest.approx(line["saved in time"] / line["saved by operations"])
+        assert line["saved by operations"] > 1
