@@ -25,7 +25,7 @@ from bench.errors import RunError, UsageError, in_words
 from bench.systems.accounting import KEPT
 from bench.systems.costs import count_system, operating_point
 from bench.systems.registry import System, load_object
-from bench.systems.weights import load_model, weights_of
+from bench.systems.weights import load_model
 from bench.systems.workloads import WORKLOADS
 
 POLICIES = ("published", "learned", "always-full")
@@ -249,8 +249,7 @@ def stream_clip(
     """
     chosen, policy_name = make_policy(policy, system, clip.frames)
     where = usable_device(device)
-    used = weights_of(system, weights)
-    model = load_model(system, used).to(where)
+    model = load_model(system, weights).to(where)
     assert isinstance(model, Stepwise)
     costs = stage_flops(system, convention)
     timed = TimedClip(clip)
@@ -285,7 +284,7 @@ def stream_clip(
         system=system.id,
         policy=policy_name,
         convention=convention,
-        weights=str(used) if used else "random, from seed 0",
+        weights=str(weights) if weights else "that come with it" if system.weights else "random, from seed 0",
         frames=streamed,
         always_full=sum(costs.values()) // model.window,
         predictions=[int(group.argmax()) for group in mean_logits(results)],

@@ -15,7 +15,8 @@ CASE = ["data", "split", "limit", "system", "policy"]
 """What tells evaluations apart, but for the seed."""
 
 OWN_POLICIES = ("learned", "always-full", "fixed")
-"""Policies under which a system does what it was trained for: the second of S_k, the third of baselines."""
+"""Policies under which a system does what it was trained for, the first that it has: of S_k the second, of baselines
+the third."""
 
 SHARES = ["skip_pct", "prescan_pct", "full_pct"]
 FIGURES = [*TWO_GROUPS, "gflops", "gflops_paper", "trade_off", *SHARES]
@@ -25,8 +26,20 @@ def own_evaluations(data: str, evaluations: Iterable[Evaluation]) -> list[Evalua
     """Those that tell how good systems are: of a data set's whole validation split, with trained weights, by their own
     decisions.
     """
-    whole = [each for each in evaluations if (each.data, each.split, each.limit) == (data, "val", None)]
-    return [each for each in whole if each.trained and each.policy in OWN_POLICIES]
+    return by_own_decisions(each for each in evaluations if each.data == data)
+
+
+def by_own_decisions(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Those of whole validation splits, with trained weights, under the first of `OWN_POLICIES` that a system has.
+
+    So an (S_k, T_M) that was evaluated with every frame full as well, for comparison, is not taken for another of it.
+    """
+    found: dict[tuple[str, str], dict[str, list[Evaluation]]] = {}
+    for each in evaluations:
+        if each.trained and (each.split, each.limit) == ("val", None):
+            found.setdefault((each.data, each.system), {}).setdefault(each.policy, []).append(each)
+    own = (next((groups[policy] for policy in OWN_POLICIES if policy in groups), []) for groups in found.values())
+    return [each for group in own for each in group]
 
 
 def evaluated(evaluations: Iterable[Evaluation]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from bench.evaluating.summary import evaluated, learned_against_others, over_see
 from bench.placing.front import on_front
 from bench.records.evaluation import AT_COST_OF_LEARNED, Evaluation
 from bench.reporting.style import ONE_COLUMN, print_style, save_figure
+from bench.systems.registry import spatial_sampler
 from bench.systems.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def accuracy_against_cost(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     Raises:
         RunError: there is none.
     """
-    rows = evaluated(each for each in _meaningful(evaluations) if each.policy not in AT_COST_OF_LEARNED)
+    rows = evaluated(each for each in _meaningful(evaluations) if not _is_for_comparison(each))
     if rows.empty:
         raise RunError("accuracy: no evaluation of a whole split with trained weights; `foveabench evaluate` makes one")
     data = over_seeds(rows)
@@ -53,6 +54,12 @@ def accuracy_against_cost(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     for _, part in data.groupby(["data", "split"]):
         data.loc[part.index, "pareto"] = on_front(part["gflops"].to_numpy(), part["top1"].to_numpy())
     return data[[*POINT, "seeds", "gflops", "top1", "top1_low", "top1_high", "pareto"]]
+
+
+def _is_for_comparison(evaluation: Evaluation) -> bool:
+    """Whether it shows what learned decisions are worth: those that do not look, and none, of an (S_k, T_M)."""
+    undecided = evaluation.policy == "always-full" and spatial_sampler(evaluation.system) is not None
+    return undecided or evaluation.policy in AT_COST_OF_LEARNED
 
 
 def _meaningful(evaluations: Iterable[Evaluation]) -> Iterator[Evaluation]:

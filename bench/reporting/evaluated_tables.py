@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.evaluating.summary import OWN_POLICIES, evaluated, over_seeds, own_evaluations
+from bench.evaluating.summary import evaluated, over_seeds, own_evaluations
 from bench.published.tables import NUMERALS
 from bench.records.counts import Count
 from bench.records.evaluation import Evaluation
@@ -147,7 +147,7 @@ def write_evaluated_tables(
 def _points(frame: pd.DataFrame, records: Iterable[Record]) -> dict[str, list[Record]]:
     """Records of a table's systems under their own decisions, by setup."""
     systems = set(frame["system"])
-    return single_stream_points((each for each in records if each.case.system in systems), OWN_POLICIES)
+    return single_stream_points((each for each in records if each.case.system in systems), ("learned",))
 
 
 def _shown(frame: pd.DataFrame, number: int) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.evaluating.summary import OWN_POLICIES
+from bench.evaluating.summary import OWN_POLICIES, by_own_decisions
 from bench.published.tables import published_row
 from bench.records.counts import Count
 from bench.records.evaluation import Evaluation
@@ -100,8 +100,7 @@ def speed_up_plot(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 def _measured_accuracies(evaluations: Sequence[Evaluation]) -> dict[str, pd.Series]:
     """Of systems under their own decisions on their whole validation split, by system."""
-    own = [each for each in evaluations if each.trained and each.limit is None and each.policy in OWN_POLICIES]
-    own = [each for each in own if each.split == "val" and each.data == workload_of(each.system)]
+    own = by_own_decisions(each for each in evaluations if each.data == workload_of(each.system))
     return {str(row["system"]): row for _, row in accuracy_against_cost(own).iterrows()} if own else {}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from adaptive_models.policies import GivenShares, Shares
 from bench.evaluating.metrics import executed_flops
-from bench.evaluating.summary import OWN_POLICIES
+from bench.evaluating.summary import by_own_decisions
 from bench.records.counts import Count
 from bench.records.evaluation import LETTERS, Evaluation
 from bench.reporting.measured import workload_of
@@ -36,11 +36,10 @@ def strips(counts: Sequence[Count], evaluations: Sequence[Evaluation]) -> list[d
         `decisions` (F, P and S), `gflops` per frame, and `right`, whether the prediction was, if there was one.
     """
     best: dict[str, Evaluation] = {}
-    for each in evaluations:
-        if each.trained and each.split == "val" and each.limit is None and each.policy in OWN_POLICIES:
-            rival = best.get(each.system)
-            if spatial_sampler(each.system) and (rival is None or each.seed < rival.seed):
-                best[each.system] = each
+    for each in by_own_decisions(evaluations):
+        rival = best.get(each.system)
+        if spatial_sampler(each.system) and (rival is None or each.seed < rival.seed):
+            best[each.system] = each
     found = []
     for count in counts:
         if count.system in best:

@@ -33,6 +33,7 @@ def evaluations(made_up: MakeUp) -> list[Evaluation]:
     ]
     for policy, right in (("random", 8), ("uniform", 13)):
         made += [make("mini/s0-t2", right, "FSSF", policy=policy, seed=seed) for seed in (0, 1)]
+    made.append(make("mini/s0-t2", 20, "FFFF", policy="always-full"))  # no point of its own
     made.append(make("mini/s9", 20, "FSSS", trained=False))
     made.append(make("mini/s8", 20, "FSSS", limit=20))
     return made

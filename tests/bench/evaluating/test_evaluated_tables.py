@@ -38,6 +38,7 @@ def evaluations(made_up: MakeUp) -> list[Evaluation]:
         made_up(LABELS, RIGHT, seed=1, **spatial),
         made_up(LABELS, RIGHT, system="mini/tbn-ra", policy="fixed", decisions="FFFF", seed=0),
         made_up(LABELS, wrong, policy="random", seed=0),
+        made_up(LABELS, wrong, policy="always-full", decisions="FFFF", seed=0),
         made_up(LABELS, wrong, system="mini/tbn-ra", policy="fixed", decisions="FFFF", seed=1, trained=False),
     ]
 
