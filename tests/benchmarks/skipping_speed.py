@@ -26,7 +26,9 @@ from bench.systems.registry import System
 WORKLOADS = ("ucf101", "epic")
 CROPS, MAX_SKIPS = range(4), range(1, 5)
 BATCH = 16
-CLIP, STREAMED = "demo", 10
+SCENARIOS = ("single-stream", "offline")
+CLIP, STREAMED, FRAMES = "demo", 10, 4
+"""The clip, and how many of its frames are streamed, and how many of each clip in a batch run."""
 
 
 def systems_of(workload: str, crops: int) -> list[System]:
@@ -127,27 +129,40 @@ def row(
     }
 
 
-def table(workloads: Iterable[str], crops: Iterable[int], seconds: float, frames: int, device: str) -> pd.DataFrame:
-    """All comparisons: systems of each k for so many seconds frame by frame, and as long with batches of clips."""
+def table(
+    scenarios: Iterable[str], workloads: Iterable[str], crops: Iterable[int], seconds: float, device: str = "cpu"
+) -> pd.DataFrame:
+    """Comparisons of these scenarios; systems of each k run for so many seconds, or ten rounds."""
     rows: list[dict[str, object]] = []
-    for workload in workloads:
-        for k in crops:
-            systems = systems_of(workload, k)
-            rows += single_stream(systems, seconds, device)
-            rows += offline([each for each in systems if each.adaptive], frames, seconds, device)
-    return pd.DataFrame(rows).sort_values("scenario", kind="stable", ascending=False, ignore_index=True)
+    for scenario in scenarios:
+        for workload in workloads:
+            for k in crops:
+                systems = systems_of(workload, k)
+                if scenario == "single-stream":
+                    rows += single_stream(systems, seconds, device)
+                else:
+                    rows += offline([each for each in systems if each.adaptive], FRAMES, seconds, device)
+    return pd.DataFrame(rows)
+
+
+def merged(known: Path, made: pd.DataFrame) -> pd.DataFrame:
+    """What is made anew, and what else a file has."""
+    frames = [pd.read_csv(known), made] if known.is_file() else [made]
+    kept = pd.concat(frames).drop_duplicates(["scenario", "system", "against"], keep="last")
+    return kept.sort_values(["scenario", "against", "system"], ascending=[False, True, True], ignore_index=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for skipping_speed.csv and .md")
+    parser.add_argument("--scenarios", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS))
     parser.add_argument("--crops", nargs="+", type=int, default=list(CROPS))
     parser.add_argument("--seconds", type=float, default=60, help="for each k and scenario; ten rounds are made anyway")
-    parser.add_argument("--frames", type=int, default=5, help="of each clip of a batch")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    made = table(arguments.workloads, arguments.crops, arguments.seconds, arguments.frames, arguments.device)
+    asked = (arguments.scenarios, arguments.workloads, arguments.crops, arguments.seconds, arguments.device)
+    made = merged(arguments.out / "skipping_speed.csv", table(*asked))
     made.to_csv(arguments.out / "skipping_speed.csv", index=False, float_format="%.6g")
     text = "\n".join(
         (
@@ -157,7 +172,7 @@ def main() -> None:
             f" {torch.get_num_threads()} threads and torch {torch.__version__}.",
             "Systems of one k run in turns in one process. Frame by frame, speed-ups are of 10th percentiles of each"
             " kind of frame, weighed by the shares of the published operating point; with batches of clips, the median"
-            f" of ratios within rounds, and operations those that were executed for {arguments.frames} frames a clip.",
+            f" of ratios within rounds, and operations those that were executed for {FRAMES} frames a clip.",
             "Low and high: the 99 % bootstrap interval.",
             "",
             made.to_markdown(index=False, floatfmt=".3g"),

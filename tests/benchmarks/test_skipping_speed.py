@@ -1,10 +1,13 @@
 """The time that skipping saves beside the operations.
 
-Run with `pytest tests/benchmarks/test_skipping_speed.py --benchmark-only -s`; it takes a quarter of an hour.
+Run with `pytest tests/benchmarks/test_skipping_speed.py --benchmark-only -s`; it takes most of an hour.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import skipping_speed
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -13,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 def test_skipping_saves_the_time_that_it_promises(
     benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = (skipping_speed.WORKLOADS, skipping_speed.CROPS, 30, 5, "cpu")
+    options = (skipping_speed.SCENARIOS, skipping_speed.WORKLOADS, skipping_speed.CROPS, 30)
     made = benchmark.pedantic(skipping_speed.table, options, rounds=1)
     with capsys.disabled():
         print(f"\n\n{made.to_string(index=False, float_format='%.3g')}")
@@ -34,3 +37,17 @@ def test_systems_of_a_k_are_held_against_its_first() -> None:
         assert line["low"] <= line["saved in time"] <= line["high"]
         assert line["of what was promised"] == pytest.approx(line["saved in time"] / line["saved by operations"])
         assert line["saved by operations"] > 1
+
+
+def test_what_is_made_anew_replaces_what_was_known(tmp_path: Path) -> None:
+    def lines(*values: tuple[str, str, float]) -> pd.DataFrame:
+        return pd.DataFrame(
+            [{"scenario": scenario, "system": "b", "against": against, "rounds": n} for scenario, against, n in values]
+        )
+
+    lines(("offline", "a", 1), ("offline", "z", 2)).to_csv(tmp_path / "known.csv", index=False)
+    found = skipping_speed.merged(tmp_path / "known.csv", lines(("single-stream", "a", 3), ("offline", "a", 4)))
+    assert found[["scenario", "against", "rounds"]].to_numpy().tolist() == [
+        ["single-stream", "a", 3], ["offline", "a", 4], ["offline", "z", 2],
+    ]  # fmt: skip
+    assert skipping_speed.merged(tmp_path / "none.csv", found).equals(found)
