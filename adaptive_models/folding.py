@@ -8,9 +8,10 @@ bias of the branch of the weights and that of the positions cancel; ReLU and max
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,19 +26,37 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_KEPT: WeakKeyDictionary[nn.Module, dict[tuple[Callable[..., Any], int], tuple[Hashable, Any]]] = WeakKeyDictionary()
+State: TypeAlias = list[tuple[int, int]]
+"""Address and version of each weight."""
+
+_KEPT: WeakKeyDictionary[nn.Module, dict[tuple[Callable[..., Any], int], tuple[State, Any]]] = WeakKeyDictionary()
 
 
 def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
     """What a function of this file makes of a module's weights, made again when these have changed."""
     parts = [module.conv_in, module.bn_in] if fold is fold_first else [module]
-    state = tuple((each.data_ptr(), each._version) for part in parts for each in _tensors(part))
+    state: State = [(each.data_ptr(), each._version) for part in parts for each in _tensors(part)]
     kept, key = _KEPT.setdefault(module, {}), (fold, native.lanes())
     found = kept.get(key)
     if found is None or found[0] != state:
         with torch.inference_mode(False), torch.no_grad():
             found = kept[key] = state, fold(module)
     return cast("Result", found[1])
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Weights of a 1x1 convolution."""
+
+    plain: Tensor  # (C, D)
+
+    @cached_property
+    def panels(self) -> Tensor:
+        """The same (panels, C, columns of a panel), as `native.inference.linear` reads them, filled up with zeros."""
+        columns = native.panel()
+        with torch.inference_mode(False), torch.no_grad():
+            filled = F.pad(self.plain, (0, -self.plain.shape[1] % columns))
+            return _kept(filled.unflatten(1, (-1, columns)).transpose(0, 1))
 
 
 @dataclass(frozen=True)
@@ -79,10 +98,10 @@ class Block:
 
     scale: Tensor  # (channels,) and shift of the first norm
     shift: Tensor
-    maps: Tensor  # (channels, D + D + V): to queries, keys and values
+    maps: Dense  # (channels, D + D + V): to queries, keys and values
     maps_bias: Tensor
     weigh: Pairwise | Patchwise
-    out: Tensor  # (V + 1, channels), the bias last
+    out: Dense  # (V + 1, channels), the bias last
 
 
 def fold_bottleneck(block: Bottleneck) -> Block:
@@ -103,10 +122,10 @@ def fold_bottleneck(block: Bottleneck) -> Block:
     return Block(
         scale=scale.float(),
         shift=shift.float(),
-        maps=_kept(torch.cat([_matrix(layer) for layer in layers]).T * scales),
+        maps=Dense(_kept(torch.cat([_matrix(layer) for layer in layers]).T * scales)),
         maps_bias=_kept(torch.cat([_bias(layer) for layer in layers]) * scales + shifts),
         weigh=weigh,
-        out=_kept(torch.cat((_matrix(block.conv).T, _bias(block.conv)[None]))),
+        out=Dense(_kept(torch.cat((_matrix(block.conv).T, _bias(block.conv)[None])))),
     )
 
 
@@ -156,10 +175,10 @@ def _branch(attention: SelfAttention) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.Bat
     return cast("tuple[nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]", (norm, first, hidden_norm, last))
 
 
-def fold_first(network: SAN) -> tuple[Tensor, Tensor]:
+def fold_first(network: SAN) -> tuple[Dense, Tensor]:
     """The first convolution (C, D) with its norm, and the bias (D,)."""
     scale, shift = _scale_and_shift(network.bn_in)
-    return _kept(_matrix(network.conv_in).T * scale), shift.float()
+    return Dense(_kept(_matrix(network.conv_in).T * scale)), shift.float()
 
 
 def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -168,9 +187,9 @@ def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale.float(), shift.float()
 
 
-def transposed(layer: nn.Conv2d) -> Tensor:
+def transposed(layer: nn.Conv2d) -> Dense:
     """Weights (C, D) of a 1x1 convolution."""
-    return layer.weight.flatten(1).T.contiguous()
+    return Dense(layer.weight.flatten(1).T.contiguous())
 
 
 def _scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -201,9 +220,13 @@ def _repeated(weights: Tensor) -> Tensor:
     return _kept(weights.repeat(*(1,) * (weights.ndim - 1), times))
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    for tensors in (module._parameters, module._buffers):
-        yield from (each for each in tensors.values() if each is not None)
-    for child in module._modules.values():
-        if child is not None:
-            yield from _tensors(child)
+def _tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, in a loop rather than by `nn.Module.parameters`, as it is asked at every call."""
+    found: list[Tensor | None] = []
+    modules: list[nn.Module | None] = [module]
+    for each in modules:
+        if each is not None:
+            found += each._parameters.values()
+            found += each._buffers.values()
+            modules += each._modules.values()
+    return [tensor for tensor in found if tensor is not None]

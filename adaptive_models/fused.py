@@ -20,7 +20,7 @@ from torch.nn.modules import module as hooks
 from torch.utils import _python_dispatch as dispatch
 
 from adaptive_models import native, strided
-from adaptive_models.folding import fold_bottleneck, fold_first, fold_norm, folded, transposed
+from adaptive_models.folding import Dense, fold_bottleneck, fold_first, fold_norm, folded, transposed
 from adaptive_models.maps import Maps
 from adaptive_models.native import inference
 
@@ -102,7 +102,7 @@ def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[T
     weights = folded(block, fold_bottleneck)
     rows = _as_rows(x)
     maps = Maps(
-        torch.addmm(weights.maps_bias, _engine().rectify(rows, weights.scale, weights.shift), weights.maps),
+        _product(_engine().rectify(rows, weights.scale, weights.shift), weights.maps, bias=weights.maps_bias),
         *(images, height, width),
         relation=channels // 16,
         values=channels // 4,
@@ -110,7 +110,7 @@ def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[T
         side=block.sam.kernel_size,
     )
     sums, looked_at = _engine().attend(weights.weigh, maps, attention)
-    made = _as_map(torch.addmm(rows, sums, weights.out), x)
+    made = _as_map(_product(sums, weights.out, onto=rows), x)
     if looked_at is None:
         return made, None
     return made, looked_at.transpose(1, 2).unflatten(2, (height, width))
@@ -121,10 +121,17 @@ def _engine() -> ModuleType:
     return strided if native.operators() is None else inference
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear(x: Tensor, weights: Dense, bias: Tensor | None = None) -> Tensor:
     """A 1x1 convolution with weights (C, D)."""
-    rows = _as_rows(x)
-    return _as_map(rows @ weight if bias is None else torch.addmm(bias, rows, weight), x)
+    return _as_map(_product(_as_rows(x), weights, bias), x)
+
+
+def _product(rows: Tensor, weights: Dense, bias: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
+    """Rows (N, C) times weights (C, D), plus a bias (D,) or what there is (N, D)."""
+    if native.operators() is not None and inference.reads_panels(rows, weights):
+        return inference.linear(rows, weights, bias, onto)
+    added = bias if onto is None else onto
+    return rows @ weights.plain if added is None else torch.addmm(added, rows, weights.plain)
 
 
 def _rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -163,11 +170,17 @@ def _fits(layer: Any, device: torch.device) -> bool:
 
 def _is_plain(layer: nn.Module, x: Tensor) -> bool:
     """Whether a layer is one to fold, as x in device and type, and nothing hangs on it."""
-    if layer.training or layer._forward_hooks or layer._forward_pre_hooks:
-        return False
-    for each in (*layer._parameters.values(), *layer._buffers.values()):
-        if each is not None and (each.device != x.device or each.is_inference()):
+    device, dtype = x.device, x.dtype
+    modules: list[nn.Module | None] = [layer]
+    for module in modules:
+        if module is None:
+            continue
+        if module.training or module._forward_hooks or module._forward_pre_hooks:
             return False
-        if each is not None and each.is_floating_point() and each.dtype is not x.dtype:
-            return False
-    return all(child is None or _is_plain(child, x) for child in layer._modules.values())
+        for each in (*module._parameters.values(), *module._buffers.values()):
+            if each is None:
+                continue
+            if each.device != device or each.is_inference() or (each.is_floating_point() and each.dtype is not dtype):
+                return False
+        modules += module._modules.values()
+    return True

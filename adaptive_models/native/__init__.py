@@ -1,7 +1,8 @@
 """Local attention compiled for this processor when the package is built, if a compiler is there.
 
 `footprints.cpp` opens footprints without copies, for training; `pairwise.cpp` and `patchwise.cpp` are the whole of
-attention, for inference. Where they cannot run, the plain versions of `adaptive_models.attention` do.
+attention, for inference, and `linear.cpp` the convolutions beside it where a map is small. Where they cannot run, the
+plain versions of `adaptive_models.attention` do.
 """
 
 from __future__ import annotations
@@ -40,6 +41,12 @@ def lanes() -> int:
     """Floats in a vector of that build, to which weights of inference are filled up; 1 without any."""
     found = operators()
     return found.foveabench_lanes() if found else 1
+
+
+def panel() -> int:
+    """Columns of the panels in which that build reads the weights of products of few rows; 1 without any."""
+    found = operators()
+    return found.foveabench_panel() if found else 1
 
 
 def suits_training(*maps: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""The compiled operators of inference: local attention, and batch norm with ReLU."""
+"""The compiled operators of inference: local attention, batch norm with ReLU, and products of few rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adaptive_models import native
-from adaptive_models.folding import Pairwise, Patchwise
+from adaptive_models.folding import Dense, Pairwise, Patchwise
 from adaptive_models.maps import Maps, reflected
 
 
@@ -61,6 +61,24 @@ def rectify(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return out
 
 
+FEW_ROWS, MANY_WEIGHTS = 64, 2**17
+"""Products of at most so many rows and at least so many weights take longer to arrange for torch than to compute."""
+
+
+def reads_panels(rows: Tensor, weights: Dense) -> bool:
+    """Whether `linear` is the faster way to a product."""
+    return len(rows) <= FEW_ROWS and weights.plain.numel() >= MANY_WEIGHTS
+
+
+def linear(rows: Tensor, weights: Dense, bias: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
+    """Contiguous rows (N, C) times weights (C, D), plus a bias (D,), plus what there is, contiguous (N, D)."""
+    out = rows.new_empty(len(rows), weights.plain.shape[1])
+    added = (None if each is None else _pointer(each) for each in (bias, onto))
+    call = _Linear(_pointer(rows), *rows.shape, out.shape[1], _pointer(weights.panels), *added, _pointer(out))
+    _operators().foveabench_linear(ctypes.byref(call))
+    return out
+
+
 _SIZES = ("images", "height", "width", "stride", "relation", "values", "groups")
 _RESULTS = (("out", ctypes.c_void_p), ("out_stride", ctypes.c_int64), ("attention", ctypes.c_void_p))
 
@@ -90,6 +108,16 @@ class _Patchwise(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("scale", "shift", "first", "bias", "second", "second_bias")),
         *((name, ctypes.c_void_p) for name in ("value_shift", "rows", "columns")),
         *_RESULTS,
+    )
+
+
+class _Linear(ctypes.Structure):
+    """`Linear` of linear.cpp."""
+
+    _fields_ = (
+        ("in", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("rows", "depth", "width")),
+        *((name, ctypes.c_void_p) for name in ("weights", "bias", "onto", "out")),
     )
 
 

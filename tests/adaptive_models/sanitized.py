@@ -50,6 +50,7 @@ def infer(choose: random.Random) -> None:
     block = norms_that_do_something(Bottleneck(channels, choose.choice((1, 3, 5, 7)), choose.choice(KINDS)))
     assert isinstance(block, Bottleneck)
     x = strange(torch.randn(images, channels, height, width), choose.randrange(4))
+    inference.FEW_ROWS, inference.MANY_WEIGHTS = choose.choice((0, 300)), 0
     with torch.inference_mode():
         made, looked_at = fused.bottleneck(block, x, attention=choose.random() < 0.5)
         if images:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from adaptive_models import attention, build_backbone, native
+from adaptive_models.folding import Dense
+from adaptive_models.native import inference
 
 pytestmark = pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
 
@@ -119,3 +121,35 @@ def test_second_derivatives_are_refused() -> None:
     (gradient,) = torch.autograd.grad(attention.aggregate(value, weights, 3).pow(2).sum(), value, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    rows=st.integers(0, 150),
+    depth=st.integers(1, 80),
+    width=st.integers(1, 80),
+    bias=st.booleans(),
+    onto=st.booleans(),
+)
+def test_products_of_few_rows(rows: int, depth: int, width: int, bias: bool, onto: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weights, added, there = (
+        torch.randn(shape, generator=generator) for shape in ((rows, depth), (depth, width), (width,), (rows, width))
+    )
+    true = x.double() @ weights.double() + (added if bias else 0) + (there if onto else 0)
+    before = there.clone()
+    found = inference.linear(x, Dense(weights), added if bias else None, there if onto else None)
+    torch.testing.assert_close(found.double(), true, rtol=1e-5, atol=1e-5 * depth)
+    assert there.equal(before)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))
+    assert inference.linear(x, Dense(weights), added if bias else None, there if onto else None).equal(found)
+    torch.set_num_threads(threads)
+
+
+def test_products_of_few_rows_keep_what_is_not_a_number() -> None:
+    x = torch.ones(3, 4)
+    x[1, 2] = torch.nan
+    found = inference.linear(x, Dense(torch.ones(4, 20)))
+    assert found[1].isnan().all()
+    assert found[[0, 2]].eq(4).all()
