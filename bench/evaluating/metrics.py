@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from bench.errors import UsageError
 from bench.measuring.statistics import Interval, bounds
 from bench.records.evaluation import LETTERS, ClipOutcome, Evaluation
+from bench.records.once import once_per_record
 
 RANKS = (1, 5)
 RESAMPLES = 10_000
@@ -23,6 +24,7 @@ TWO_GROUPS = [*ONE_GROUP, "product_top1", "product_top5", "verb_top1", "verb_top
 """Columns of `hits`."""
 
 
+@once_per_record
 def hits(evaluation: Evaluation) -> pd.DataFrame:
     """Whether the true classes are among the best k, by clip.
 

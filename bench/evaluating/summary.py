@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.evaluating.metrics import TWO_GROUPS, accuracy, difference, flops_per_frame, hits, shares, verdict
 from bench.records.evaluation import AT_COST_OF_LEARNED, Evaluation
+from bench.records.once import once_per_record
 from bench.systems.registry import spatial_sampler
 
 CASE = ["data", "split", "limit", "system", "policy"]
@@ -56,6 +57,7 @@ def evaluated(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(FIGURES, float) | {"limit": "Int64"})
 
 
+@once_per_record
 def _row(evaluation: Evaluation) -> dict[str, Any]:
     found = {str(name): accuracy(hit) for name, hit in hits(evaluation).items()}
     paper = flops_per_frame(evaluation, "paper") / 1e9

@@ -1,4 +1,4 @@
-"""Figures of a record that are asked for more than once, and take milliseconds each."""
+"""Figures of a record, or of an evaluation, that are asked for more than once, and take milliseconds each."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from functools import wraps
 from typing import TypeVar
 from weakref import ref
 
-from bench.records.measurement import Record
-
+R = TypeVar("R")
 T = TypeVar("T")
 
 
-def once_per_record(figure: Callable[[Record], T]) -> Callable[[Record], T]:
+def once_per_record(figure: Callable[[R], T]) -> Callable[[R], T]:
     """A function that is called once for each record, which never changes; its result is kept as long as the record."""
-    kept: dict[int, tuple[ref[Record], T]] = {}
+    kept: dict[int, tuple[ref[R], T]] = {}
 
     @wraps(figure)
-    def kept_figure(record: Record) -> T:
+    def kept_figure(record: R) -> T:
         key = id(record)
         if key not in kept:
             kept[key] = ref(record, lambda _: kept.pop(key)), figure(record)
