@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t PANEL = COLUMNS * LANES;  // columns of a panel of weights
 constexpr int64_t BLOCK = 12 * TALL;        // rows that share a sweep over the weights
-constexpr int64_t DEEP = 256;               // products that are summed on their own: long sums round worse
+constexpr int64_t DEEP = 32;                // products that are summed on their own: long sums round worse
 
 }  // namespace
 
