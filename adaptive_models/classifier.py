@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from adaptive_models.recurrent import GRU
+
 
 class GRUHead(nn.Module):
     """A GRU over the fully processed frames, ReLU, dropout, and a linear classifier for each group of classes.
@@ -30,7 +32,7 @@ class GRUHead(nn.Module):
         self, inputs: int, classes: tuple[int, ...], hidden: int = 1024, layers: int = 2, dropout: float = 0.5
     ) -> None:
         super().__init__()
-        self.rnn = nn.GRU(inputs, hidden, layers, batch_first=True)
+        self.rnn = GRU(inputs, hidden, layers, batch_first=True)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.classifiers = nn.ModuleList(nn.Linear(hidden, count) for count in classes)

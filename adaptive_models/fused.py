@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as hooks
-from torch.utils import _python_dispatch as dispatch
 
 from adaptive_models import native, strided
 from adaptive_models.folding import Dense, fold_bottleneck, fold_first, fold_norm, folded, transposed
 from adaptive_models.maps import Maps
 from adaptive_models.native import inference
+from adaptive_models.unwatched import unwatched
 
 if TYPE_CHECKING:
     from adaptive_models.san import SAN, Bottleneck
@@ -38,16 +37,9 @@ def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
     What is counted, traced, compiled or hooked goes layer by layer.
     """
     return (
-        type(x) is Tensor
+        unwatched(x)
         and x.dtype in _DTYPES.get(x.device.type, ())
         and (x.device.type == "cpu" or _runs_triton(x.device))
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled(x.device.type)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and not dispatch.any_torch_dispatch_mode_on_stack()
-        and not hooks._global_forward_hooks
-        and not hooks._global_forward_pre_hooks
         and all(_is_plain(layer, x) and _fits(layer, x.device) for layer in map(network.get_submodule, names))
     )
 

@@ -7,6 +7,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from adaptive_models.recurrent import GRU
+
 
 class TemporalSampler(nn.Module):
     """Scores how many frames to skip, T_M of section III.D: a GRU over the frames that are looked at.
@@ -33,7 +35,7 @@ class TemporalSampler(nn.Module):
         super().__init__()
         if max_skip < 1:
             raise ValueError(f"max_skip of a temporal sampler must be at least 1, got {max_skip}")
-        self.rnn = nn.GRU(2 * prod(attention_shape) + 1, hidden, layers, batch_first=True)
+        self.rnn = GRU(2 * prod(attention_shape) + 1, hidden, layers, batch_first=True)
         self.fc_out = nn.Linear(hidden, max_skip + 1)
 
     def forward(

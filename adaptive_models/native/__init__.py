@@ -1,8 +1,8 @@
-"""Local attention compiled for this processor when the package is built, if a compiler is there.
+"""Local attention and what is beside it, compiled for this processor when the package is built, if a compiler is there.
 
 `footprints.cpp` opens footprints without copies, for training; `pairwise.cpp` and `patchwise.cpp` are the whole of
-attention, for inference, and `linear.cpp` the convolutions beside it where a map is small. Where they cannot run, the
-plain versions of `adaptive_models.attention` do.
+attention, for inference, `linear.cpp` the convolutions beside it where a map is small, and `recurrent.cpp` single steps
+of GRUs. Where they cannot run, the plain versions of `adaptive_models.attention`, or torch's own layers, do.
 """
 
 from __future__ import annotations

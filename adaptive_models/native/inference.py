@@ -1,8 +1,9 @@
-"""The compiled operators of inference: local attention, batch norm with ReLU, and products of few rows."""
+"""The compiled operators of inference: attention, batch norm with ReLU, products of few rows, steps of GRUs."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -79,6 +80,25 @@ def linear(rows: Tensor, weights: Dense, bias: Tensor | None = None, onto: Tenso
     return out
 
 
+def gru_step(inputs: Tensor, memory: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] | None) -> Tensor:
+    """The next memory (N, H) of a layer of a GRU.
+
+    Args:
+        inputs: contiguous (N, C).
+        memory: contiguous (N, H).
+        weights: contiguous (3H, C) for inputs and (3H, H) for the memory, as torch keeps them.
+        biases: (3H,) of both, or none.
+    """
+    out = torch.empty_like(memory)
+    added = (None, None) if biases is None else map(_pointer, biases)
+    pointers = (_pointer(inputs), _pointer(memory))
+    call = _GRU(
+        *pointers, len(inputs), inputs.shape[1], memory.shape[1], *map(_pointer, weights), *added, _pointer(out)
+    )
+    _operators().foveabench_gru(ctypes.byref(call))
+    return out
+
+
 _SIZES = ("images", "height", "width", "stride", "relation", "values", "groups")
 _RESULTS = (("out", ctypes.c_void_p), ("out_stride", ctypes.c_int64), ("attention", ctypes.c_void_p))
 
@@ -118,6 +138,16 @@ class _Linear(ctypes.Structure):
         ("in", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("rows", "depth", "width")),
         *((name, ctypes.c_void_p) for name in ("weights", "bias", "onto", "out")),
+    )
+
+
+class _GRU(ctypes.Structure):
+    """`GRU` of recurrent.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("in", "memory")),
+        *((name, ctypes.c_int64) for name in ("sequences", "inputs", "hidden")),
+        *((name, ctypes.c_void_p) for name in ("input_weights", "memory_weights", "input_bias", "memory_bias", "out")),
     )
 
 

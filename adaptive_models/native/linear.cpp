@@ -3,11 +3,16 @@
 
 #include "vectors.h"
 
+#include <memory>
+#include <type_traits>
+
 namespace {
 
 constexpr int64_t PANEL = COLUMNS * LANES;  // columns of a panel of weights
 constexpr int64_t BLOCK = 12 * TALL;        // rows that share a sweep over the weights
+constexpr int64_t CHUNK_DEPTH = 64;         // depth of what is in the first cache: a part of a panel, and of TALL rows
 constexpr int64_t DEEP = 32;                // products that are summed on their own: long sums round worse
+constexpr int64_t LINE = 16;                // floats of a line of the cache
 
 }  // namespace
 
@@ -30,45 +35,75 @@ int64_t foveabench_panel() { return PANEL; }
 
 namespace {
 
-// `ROWS` rows times one panel.
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Rows, TALL together, in the order in which they are read. Rows a power of two apart would push each other out of the
+// cache.
 template <int64_t ROWS>
-inline void strip(const Linear& c, int64_t row, int64_t column) {
-    const float* weights = c.weights + column * c.depth;
-    const float* in = c.in + row * c.depth;
-    Vector totals[ROWS][COLUMNS] = {};
-    for (int64_t from = 0; from < c.depth; from += DEEP) {
-        const int64_t to = from + DEEP < c.depth ? from + DEEP : c.depth;
+inline void interleave(const float* in, int64_t depth, float* out) {
+    for (int64_t k = 0; k < depth; ++k)
+        for (int64_t j = 0; j < ROWS; ++j) out[k * ROWS + j] = in[j * depth + k];
+}
+
+// `ROWS` interleaved rows times a chunk of a panel, onto what `totals` (ROWS, PANEL) holds.
+template <int64_t ROWS>
+inline void strip(const float* in, const float* weights, int64_t depth, float* totals) {
+    for (int64_t from = 0; from < depth; from += DEEP) {
+        const int64_t to = smaller(from + DEEP, depth);
         Vector sums[ROWS][COLUMNS] = {};
         for (int64_t k = from; k < to; ++k) {
             Vector w[COLUMNS];
             for (int64_t i = 0; i < COLUMNS; ++i) w[i] = load(weights + k * PANEL + i * LANES);
             for (int64_t j = 0; j < ROWS; ++j) {
-                const Vector x = all(in[j * c.depth + k]);
+                const Vector x = all(in[k * ROWS + j]);
                 for (int64_t i = 0; i < COLUMNS; ++i) sums[j][i] += x * w[i];
             }
         }
         for (int64_t j = 0; j < ROWS; ++j)
-            for (int64_t i = 0; i < COLUMNS; ++i) totals[j][i] += sums[j][i];
+            for (int64_t i = 0; i < COLUMNS; ++i) {
+                float* total = totals + j * PANEL + i * LANES;
+                store(total, load(total) + sums[j][i]);
+            }
     }
-    for (int64_t j = 0; j < ROWS; ++j) {
-        float made[PANEL];
-        for (int64_t i = 0; i < COLUMNS; ++i) store(made + i * LANES, totals[j][i]);
-        const int64_t here = (row + j) * c.width + column, count = c.width - column < PANEL ? c.width - column : PANEL;
+}
+
+// Calls a function with a number of rows that the compiler knows.
+template <typename Function>
+inline void with_rows(int64_t rows, const Function& function) {
+    switch (rows) {
+        case 1: return function(std::integral_constant<int64_t, 1>());
+        case 2: return function(std::integral_constant<int64_t, 2>());
+        case 3: return function(std::integral_constant<int64_t, 3>());
+        case 4: return function(std::integral_constant<int64_t, 4>());
+        default: return function(std::integral_constant<int64_t, TALL>());
+    }
+}
+
+// Interleaved rows `first` to `last`, at most BLOCK, times the panel at `column`.
+void panel(const Linear& c, const float* interleaved, int64_t first, int64_t last, int64_t column) {
+    float totals[BLOCK * PANEL] = {};
+    const int64_t lines = CHUNK_DEPTH * PANEL / LINE, strips = (last - first + TALL - 1) / TALL;
+    const int64_t lines_per_strip = (lines + strips - 1) / strips;
+    for (int64_t from = 0; from < c.depth; from += CHUNK_DEPTH) {
+        const int64_t depth = smaller(CHUNK_DEPTH, c.depth - from);
+        const float* weights = c.weights + column * c.depth + from * PANEL;
+        const float* next = weights + depth * PANEL;  // comes from memory while this chunk is computed with
+        for (int64_t row = first; row < last; row += TALL) {
+            for (int64_t line = 0; line < lines_per_strip; ++line, next += LINE) __builtin_prefetch(next);
+            const int64_t rows = smaller(TALL, last - row);
+            const float* in = interleaved + row * c.depth + from * rows;
+            with_rows(rows, [&](auto known) { strip<known>(in, weights, depth, totals + (row - first) * PANEL); });
+        }
+    }
+    const int64_t count = smaller(PANEL, c.width - column);
+    for (int64_t row = first; row < last; ++row) {
+        float* made = totals + (row - first) * PANEL;
+        const int64_t here = row * c.width + column;
         if (c.bias)
             for (int64_t i = 0; i < count; ++i) made[i] += c.bias[column + i];
         if (c.onto)
             for (int64_t i = 0; i < count; ++i) made[i] += c.onto[here + i];
         for (int64_t i = 0; i < count; ++i) c.out[here + i] = made[i];
-    }
-}
-
-inline void strip_of(const Linear& c, int64_t row, int64_t rows, int64_t column) {
-    switch (rows) {
-        case 1: return strip<1>(c, row, column);
-        case 2: return strip<2>(c, row, column);
-        case 3: return strip<3>(c, row, column);
-        case 4: return strip<4>(c, row, column);
-        default: return strip<TALL>(c, row, column);
     }
 }
 
@@ -79,12 +114,19 @@ extern "C" {
 void foveabench_linear(const Linear* call) {
     const Linear& c = *call;
     const int64_t panels = (c.width + PANEL - 1) / PANEL, blocks = (c.rows + BLOCK - 1) / BLOCK;
-#pragma omp parallel for schedule(static)
-    for (int64_t unit = 0; unit < blocks * panels; ++unit) {
-        const int64_t from = unit / panels * BLOCK, column = unit % panels * PANEL;
-        const int64_t to = from + BLOCK < c.rows ? from + BLOCK : c.rows;
-        for (int64_t row = from; row < to; row += TALL)
-            strip_of(c, row, to - row < TALL ? to - row : TALL, column);
+    const std::unique_ptr<float[]> interleaved(new float[c.rows * c.depth]);
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (int64_t row = 0; row < c.rows; row += TALL)
+            with_rows(smaller(TALL, c.rows - row), [&](auto known) {
+                interleave<known>(c.in + row * c.depth, c.depth, interleaved.get() + row * c.depth);
+            });
+#pragma omp for schedule(static)
+        for (int64_t unit = 0; unit < blocks * panels; ++unit) {
+            const int64_t first = unit / panels * BLOCK;
+            panel(c, interleaved.get(), first, smaller(first + BLOCK, c.rows), unit % panels * PANEL);
+        }
     }
 }
 

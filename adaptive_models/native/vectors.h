@@ -22,7 +22,7 @@ namespace {
 
 inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned*>(from); }
 inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
-inline Vector all(float value) { return Vector{} + value; }
+inline Vector all(float value) { return value - Vector{}; }  // less zero is no operation, plus zero is: -0 + 0 is 0
 inline Vector larger(Vector a, Vector b) { return b > a ? b : a; }  // NaN in the first stays
 
 // What a product is added to: nothing, one row of biases, or what is there.

@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.flop_counter import FlopCounterMode
 
+from adaptive_models.recurrent import GRU
 from bench.counting.copies import Copier
 from bench.counting.count import CROSS_CHECKS, count_flops, modules_of
 from bench.counting.isolation import undisturbed
@@ -178,6 +179,7 @@ def _without_children(inclusive: Mapping[str, Mapping[str, float]]) -> ByLayer:
 
 def _with_thop(call: _Call) -> tuple[ByLayer, list[Unknown]]:
     import thop
+    from thop.rnn_hooks import count_gru
 
     counts: ByLayer = {}
 
@@ -189,7 +191,7 @@ def _with_thop(call: _Call) -> tuple[ByLayer, list[Unknown]]:
             else:
                 counts[layer_name(name)] = Counter({type(call.get_submodule(name)).__name__: int(figure)})
 
-    _, _, children = thop.profile(call, call.tensors, verbose=False, ret_layer_info=True)
+    _, _, children = thop.profile(call, call.tensors, {GRU: count_gru}, verbose=False, ret_layer_info=True)
     visit("", children)
     unknown = [
         Unknown(layer_name(name), type(module).__name__)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from adaptive_models import attention, fused, native
 from adaptive_models.maps import Maps
 from adaptive_models.native import inference
+from adaptive_models.recurrent import FEW_SEQUENCES, GRU
 from adaptive_models.san import KINDS, Bottleneck
 
 ROUNDS = 60
@@ -72,6 +73,14 @@ def train(choose: random.Random) -> None:
     native.Aggregate.apply(value, weights, (height, width)).sum().backward()
 
 
+def remember(choose: random.Random) -> None:
+    inputs, hidden = choose.randrange(1, 40), choose.randrange(1, 40)
+    gru = GRU(inputs, hidden, choose.randrange(1, 3), bias=choose.random() < 0.5).eval()
+    sequences = choose.randrange(1, FEW_SEQUENCES + 1)
+    with torch.inference_mode():
+        gru(torch.randn(1, sequences, inputs), torch.randn(gru.num_layers, sequences, hidden))
+
+
 def short_of_a_row() -> None:
     call = inference.attend
 
@@ -90,6 +99,7 @@ def main() -> None:
     for _ in range(ROUNDS):
         infer(choose)
         train(choose)
+        remember(choose)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def test_second_derivatives_are_refused() -> None:
 @settings(deadline=None, max_examples=80)
 @given(
     rows=st.integers(0, 150),
-    depth=st.integers(1, 80),
+    depth=st.integers(1, 200),
     width=st.integers(1, 80),
     bias=st.booleans(),
     onto=st.booleans(),

@@ -1,0 +1,56 @@
+"""The GRU of samplers and classifiers, which take one frame after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptive_models import native
+from adaptive_models.native import inference
+from adaptive_models.unwatched import unwatched
+
+FEW_SEQUENCES = 16
+"""Of more at once, the weights are no longer what a step waits for."""
+
+
+class GRU(nn.GRU):
+    """torch's GRU, of which single steps of few sequences read their weights as fast as memory gives them.
+
+    That is in inference on a CPU, in float32, with the compiled operators; everything else is torch's own.
+    """
+
+    def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
+        """As `torch.nn.GRU.forward`."""
+        if not self._suits(input, hx):
+            return super().forward(input, hx)
+        time = 1 if self.batch_first else 0
+        output = input.select(time, 0).contiguous()
+        if hx is None:
+            hx = output.new_zeros(self.num_layers, len(output), self.hidden_size)
+        layers = []
+        for memory, (input_weight, memory_weight, *biases) in zip(hx, self.all_weights, strict=True):
+            output = inference.gru_step(output, memory.contiguous(), (input_weight, memory_weight), biases or None)
+            layers.append(output)
+        return output.unsqueeze(time), torch.stack(layers)
+
+    def _suits(self, x: Any, hx: Tensor | None) -> bool:
+        """Whether this is a step for `inference.gru_step`."""
+        return (
+            isinstance(x, Tensor)
+            and unwatched(x)
+            and x.ndim == 3
+            and x.shape[1 if self.batch_first else 0] == 1
+            and 0 < x.shape[0 if self.batch_first else 1] <= FEW_SEQUENCES
+            and not (self.training or self.bidirectional or self.proj_size)
+            and native.operators() is not None
+            and all(_is_plain(each) for each in (x, *self._flat_weights))
+            and all(each.is_contiguous() for layer in self.all_weights for each in layer)
+            and (hx is None or (_is_plain(hx) and hx.shape == self.get_expected_hidden_size(x, None)))
+            and x.shape[2] == self.input_size
+        )
+
+
+def _is_plain(tensor: Any) -> bool:
+    return type(tensor) in (Tensor, nn.Parameter) and tensor.dtype is torch.float32 and tensor.device.type == "cpu"

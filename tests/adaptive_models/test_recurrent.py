@@ -1,0 +1,131 @@
+"""The GRU that takes single steps by a compiled operator: it is torch's GRU, and says so to whoever looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_sequence
+
+from adaptive_models import native
+from adaptive_models.native import inference
+from adaptive_models.recurrent import FEW_SEQUENCES, GRU
+from bench.counting.count import count_flops
+
+compiled = pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
+
+
+def in_double(gru: GRU) -> nn.GRU:
+    kept = nn.GRU(gru.input_size, gru.hidden_size, gru.num_layers, gru.bias, gru.batch_first).double().eval()
+    kept.load_state_dict(gru.state_dict())
+    return kept
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of sequences of the steps that the operator takes."""
+    taken: list[int] = []
+
+    def counting(inputs: Tensor, *rest: Any) -> Tensor:
+        taken.append(len(inputs))
+        return gru_step(inputs, *rest)
+
+    gru_step = inference.gru_step
+    monkeypatch.setattr(inference, "gru_step", counting)
+    return taken
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sequences=st.integers(1, FEW_SEQUENCES),
+    inputs=st.integers(1, 70),
+    hidden=st.integers(1, 40),
+    layers=st.integers(1, 3),
+    bias=st.booleans(),
+    batch_first=st.booleans(),
+    remembers=st.booleans(),
+)
+def test_steps_are_those_of_torch_in_double_precision(
+    sequences: int, inputs: int, hidden: int, layers: int, bias: bool, batch_first: bool, remembers: bool
+) -> None:
+    torch.manual_seed(0)
+    gru = GRU(inputs, hidden, layers, bias=bias, batch_first=batch_first).eval()
+    x = 3 * torch.randn((sequences, 1, inputs) if batch_first else (1, sequences, inputs))
+    memory = torch.randn(layers, sequences, hidden) if remembers else None
+    with torch.inference_mode():
+        found = gru(x, memory)
+        true = in_double(gru)(x.double(), None if memory is None else memory.double())
+    for own, other in zip(found, true, strict=True):
+        torch.testing.assert_close(own.double(), other, rtol=0, atol=2e-6)
+
+
+@compiled
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_operator_takes_a_step_and_leaves_what_it_was_given(steps: list[int], threads: int) -> None:
+    gru, x, memory = GRU(5, 6, 2).eval(), torch.randn(1, 3, 10)[..., ::2], torch.randn(3, 2, 6).transpose(0, 1)
+    before = x.clone(), memory.clone()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            output, after = gru(x, memory)
+    finally:
+        torch.set_num_threads(1)
+    assert steps == [3, 3]
+    assert x.equal(before[0])
+    assert memory.equal(before[1])
+    assert output[0].equal(after[-1])
+
+
+@compiled
+@pytest.mark.parametrize("extreme", [float("nan"), float("inf"), 1e30])
+def test_extremes(extreme: float) -> None:
+    gru = GRU(3, 4).eval()
+    x = torch.zeros(1, 2, 3)
+    x[0, 1, 1] = extreme
+    with torch.inference_mode():
+        torch.testing.assert_close(gru(x)[0].double(), in_double(gru)(x.double())[0], equal_nan=True)
+
+
+OTHERWISE: dict[str, Callable[[GRU], Any]] = {
+    "training": lambda gru: gru.train()(torch.randn(1, 2, 5)),
+    "gradients": lambda gru: torch.enable_grad()(gru)(torch.randn(1, 2, 5)),
+    "two frames": lambda gru: gru(torch.randn(2, 2, 5)),
+    "many sequences": lambda gru: gru(torch.randn(1, FEW_SEQUENCES + 1, 5)),
+    "no sequences": lambda gru: gru(torch.randn(1, 0, 5)),
+    "no batch": lambda gru: gru(torch.randn(1, 5)),
+    "packed": lambda gru: gru(pack_sequence([torch.randn(1, 5)])),
+    "double": lambda gru: gru.double()(torch.randn(1, 2, 5).double()),
+    "meta": lambda gru: gru.to("meta")(torch.randn(1, 2, 5, device="meta")),
+    "counted": lambda gru: count_flops(gru, torch.randn(1, 2, 5)),
+    "bidirectional": lambda _: GRU(5, 6, bidirectional=True).eval()(torch.randn(1, 2, 5)),
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_everything_else_is_left_to_torch(steps: list[int], case: str) -> None:
+    with torch.no_grad():
+        OTHERWISE[case](GRU(5, 6).eval())
+    assert steps == []
+
+
+@pytest.mark.parametrize(("inputs", "memory"), [((1, 2, 4), (1, 2, 6)), ((1, 2, 5), (1, 3, 6)), ((1, 2, 5), (2, 2, 6))])
+def test_wrong_shapes_are_torchs_errors(inputs: tuple[int, ...], memory: tuple[int, ...]) -> None:
+    gru = GRU(5, 6).eval()
+    with pytest.raises(RuntimeError) as theirs, torch.no_grad():
+        nn.GRU(5, 6).eval()(torch.randn(inputs), torch.randn(memory))
+    with pytest.raises(RuntimeError) as ours, torch.inference_mode():
+        gru(torch.randn(inputs), torch.randn(memory))
+    assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize("convention", ["exact", "paper", "thop", "torch", "fvcore"])
+def test_it_counts_as_the_layer_that_it_is(convention: str) -> None:
+    own, torchs = (
+        count_flops(kind(5, 6, 2).eval(), torch.randn(1, 2, 5), convention=convention) for kind in (GRU, nn.GRU)
+    )
+    assert own.flops == torchs.flops
