@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import subprocess
@@ -10,6 +11,17 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+
+
+os.environ.pop("PYTEST_XDIST_WORKER", None)  # for pytest-benchmark in the runs that tests start: those are no workers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gives_memory_back() -> Iterator[None]:
+    """Leaves the allocator of this process as it is when tests run the commands in it, as others measure its memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adaptive_models.training.allocator.keep_freed_memory", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")
