@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_models.data.datasets import Dataset, open_dataset
-from adaptive_models.parts import SUFFIX, load_part, parts_of
+from adaptive_models.parts import SUFFIX, load_part, parts_of, sampler_part
 from adaptive_models.system import LOW_SIZE, AdaptiveSystem
 from adaptive_models.training.cache import FeatureCache, fill_cache
 from adaptive_models.training.checkpointing import write_atomically
@@ -21,7 +21,7 @@ from adaptive_models.training.distributed import Processes
 from adaptive_models.training.features import FeaturesPhase
 from adaptive_models.training.hallucinator import HallucinatorPhase, start_at_mean
 from adaptive_models.training.heads import HeadsPhase
-from adaptive_models.training.loop import Phase, start_random
+from adaptive_models.training.loop import Phase, start_random, trained_parameters
 from adaptive_models.training.sampler import Costs, SamplerPhase, start_balanced
 from bench.errors import RunError, UsageError
 from bench.systems.costs import build_model, count_system
@@ -105,6 +105,7 @@ class Phases:
 
         Raises:
             UsageError: systems that the workload does not have.
+            TrainingError: learning rates of parameters that a phase does not train.
             RunError: clips whose classes are not those of the workload.
             DatasetError, PartError, OSError: clips or parts that are missing or wrong, or a full disk.
         """
@@ -114,8 +115,32 @@ class Phases:
             "heads": self._heads,
             "sampler": self._sampler,
         }
-        for kind in PHASES if which == "all" else [which]:
+        chosen = PHASES if which == "all" else [which]
+        self._check_rates(chosen)
+        for kind in chosen:
             yield from kinds[kind]()
+
+    def _check_rates(self, kinds: Sequence[str]) -> None:
+        """Parameters with learning rates of their own are looked for before hours of training, not after."""
+        config = self.config
+        schedules: dict[str, Mapping[str, Schedule]] = {
+            "features": config.features,
+            "hallucinator": {"hallucinator": config.hallucinator},
+            "heads": {"heads": config.heads},
+            "sampler": {"sampler": config.sampler},
+        }
+        for kind in kinds:
+            for name, schedule in schedules[kind].items():
+                if schedule.lr_factors:
+                    trained_parameters(name, self._trained_by(kind, name), schedule)
+
+    def _trained_by(self, kind: str, name: str) -> nn.Module:
+        """What a phase trains, of the system with most parts."""
+        if kind == "features":
+            return self._network(name)[0]
+        system = self._adaptive(max(self.config.crops), max(self.config.max_skips, default=1))
+        assert system.hallucinator is not None
+        return {"hallucinator": system.hallucinator, "heads": system.classifier, "sampler": sampler_part(system)}[kind]
 
     def _features(self) -> Iterator[tuple[Phase, Schedule]]:
         for name, settings in self.config.features.items():

@@ -191,6 +191,19 @@ def start_random(seed: int, phase: str, epoch: int, rank: int = 0) -> None:
     random.seed(start)
 
 
+def trained_parameters(phase: str, module: nn.Module, schedule: Schedule) -> dict[str, nn.Parameter]:
+    """Parameters of a phase's module that train, by name.
+
+    Raises:
+        TrainingError: the schedule has a learning rate for one that is not among them.
+    """
+    named = {name: each for name, each in module.named_parameters() if each.requires_grad}
+    if unknown := schedule.lr_factors.keys() - named.keys():
+        wrong = ", ".join(sorted(unknown))
+        raise TrainingError(f"{phase}: no parameter {wrong} of lr_factors trains; there are {', '.join(named)}")
+    return named
+
+
 class _Training:
     """A phase on its way through its epochs."""
 
@@ -210,12 +223,7 @@ class _Training:
         self.device, self.amp, self.processes, self.reports = device, amp, processes, reports
         self.settings = {**settings, "schedule": schedule.model_dump(mode="json"), "seed": seed, "amp": amp or "off"}
         self.folder = out / "training" / phase.name
-        named = {name: each for name, each in phase.module.named_parameters() if each.requires_grad}
-        if unknown := schedule.lr_factors.keys() - named.keys():
-            wrong = ", ".join(sorted(unknown))
-            raise TrainingError(
-                f"{phase.name}: no parameter {wrong} of lr_factors trains; there are {', '.join(named)}"
-            )
+        named = trained_parameters(phase.name, phase.module, schedule)
         self.parameters = list(named.values())
         self.optimizer = make_optimizer(named, schedule)
         self.scheduler = make_scheduler(self.optimizer, schedule)

@@ -284,6 +284,18 @@ def test_a_wrong_setting_is_named(train: Cli, config: Path) -> None:
     assert f"{config}: data.limit = 0: it should be greater than or equal to 1" in found.err
 
 
+@pytest.mark.parametrize("section", ["features.rgb-112", "hallucinator", "heads", "sampler"])
+def test_a_learning_rate_of_no_parameter_is_told_before_anything_trains(
+    train: Cli, config: Path, tmp_path: Path, section: str
+) -> None:
+    config.write_text(config.read_text() + f'\n[{section}.lr_factors]\n"rnn.weight" = 2\n')
+    found = train("--config", config, "--out", tmp_path / "out")
+    assert (found.status, found.err.count("\n")) == (1, 1)
+    name = section.removeprefix("features.")
+    assert f"{name}: no parameter rnn.weight of lr_factors trains; there are " in found.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_clips_that_are_left_out_are_named(
     train: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,8 +27,8 @@ WORKLOADS = ("ucf101", "epic")
 CROPS, MAX_SKIPS = range(4), range(1, 5)
 BATCH = 16
 SCENARIOS = ("single-stream", "offline")
-CLIP, STREAMED, FRAMES = "demo", 10, 4
-"""The clip, and how many of its frames are streamed, and how many of each clip in a batch run."""
+CLIP, STREAMED, FRAMES = "demo", 10, 6
+"""The clip, how many of its frames are streamed, and how many of each clip run in a batch: enough for T_4 to skip."""
 
 
 def systems_of(workload: str, crops: int) -> list[System]:
