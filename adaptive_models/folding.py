@@ -29,19 +29,65 @@ Result = TypeVar("Result")
 State: TypeAlias = list[tuple[int, int]]
 """Address and version of each weight."""
 
-_KEPT: WeakKeyDictionary[nn.Module, dict[tuple[Callable[..., Any], int], tuple[State, Any]]] = WeakKeyDictionary()
+Seen: TypeAlias = tuple[torch.device, torch.dtype, State]
+"""What `foldable` was asked a layer for, and the state it was in."""
+
+_SEEN: WeakKeyDictionary[nn.Module, Seen] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[nn.Module, dict[tuple[Callable[..., Any], int], tuple[list[Any], Any]]] = WeakKeyDictionary()
+
+
+def foldable(layer: nn.Module, x: Tensor) -> bool:
+    """Whether a layer can be folded: in evaluation, as x in device and type, and nothing hangs on it.
+
+    It is asked at every call, for weights that have changed are folded anew (see `folded`).
+    """
+    state = _state(layer)
+    if state is None:
+        return False
+    seen = x.device, x.dtype, state
+    if _SEEN.get(layer) != seen:
+        if not all(_is_like(each, x) for each in (*layer.parameters(), *layer.buffers())):
+            return False
+        _SEEN[layer] = seen
+    return True
 
 
 def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
-    """What a function of this file makes of a module's weights, made again when these have changed."""
+    """What a function makes of the weights of a module, as `foldable` saw them last, or else as they are."""
     parts = [module.conv_in, module.bn_in] if fold is fold_first else [module]
-    state: State = [(each.data_ptr(), each._version) for part in parts for each in _tensors(part)]
+    seen = [_SEEN.get(part) or _state(part) for part in parts]
     kept, key = _KEPT.setdefault(module, {}), (fold, native.lanes())
     found = kept.get(key)
-    if found is None or found[0] != state:
+    if found is None or found[0] != seen:
         with torch.inference_mode(False), torch.no_grad():
-            found = kept[key] = state, fold(module)
+            found = kept[key] = seen, fold(module)
     return cast("Result", found[1])
+
+
+def _state(layer: nn.Module) -> State | None:
+    """Address and version of each weight; None in training, with hooks, or with weights that have no versions.
+
+    For hundreds of modules at every call, it reads their dictionaries itself.
+    """
+    modules: list[nn.Module | None] = [layer]
+    weights: list[Tensor | None] = []
+    for module in modules:
+        if module is None:
+            continue
+        own = vars(module)
+        if own["training"] or own["_forward_hooks"] or own["_forward_pre_hooks"]:
+            return None
+        weights += own["_parameters"].values()
+        weights += own["_buffers"].values()
+        modules += own["_modules"].values()
+    try:
+        return [(each.data_ptr(), each._version) for each in weights if each is not None]
+    except RuntimeError:  # made in inference mode
+        return None
+
+
+def _is_like(weight: Tensor, x: Tensor) -> bool:
+    return weight.device == x.device and (weight.dtype is x.dtype or not weight.is_floating_point())
 
 
 @dataclass(frozen=True)
@@ -218,15 +264,3 @@ def _repeated(weights: Tensor) -> Tensor:
     """The last dimension, groups, repeated to fill a vector."""
     times = max(1, native.lanes() // weights.shape[-1])
     return _kept(weights.repeat(*(1,) * (weights.ndim - 1), times))
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    """Parameters and buffers, in a loop rather than by `nn.Module.parameters`, as it is asked at every call."""
-    found: list[Tensor | None] = []
-    modules: list[nn.Module | None] = [module]
-    for each in modules:
-        if each is not None:
-            found += each._parameters.values()
-            found += each._buffers.values()
-            modules += each._modules.values()
-    return [tensor for tensor in found if tensor is not None]

@@ -58,7 +58,8 @@ def attend(weigh: Pairwise | Patchwise, maps: Maps, attention: bool) -> tuple[Te
 def rectify(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Scale and shift the channels of contiguous rows (N, C), and cut off at 0."""
     out = torch.empty_like(rows)
-    _operators().foveabench_rectify(*map(_pointer, (rows, scale, shift, out)), *map(ctypes.c_int64, rows.shape))
+    pointers = (ctypes.c_void_p(_pointer(each)) for each in (rows, scale, shift, out))
+    _operators().foveabench_rectify(*pointers, *map(ctypes.c_int64, rows.shape))
     return out
 
 
@@ -151,8 +152,8 @@ class _GRU(ctypes.Structure):
     )
 
 
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
+def _pointer(tensor: Tensor) -> int:
+    return tensor.data_ptr()
 
 
 def _operators() -> ctypes.CDLL:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptive_models import attention, fused, native
+from adaptive_models import attention, folding, fused, native
 from adaptive_models.maps import Maps
 from adaptive_models.native import inference
 from adaptive_models.recurrent import FEW_SEQUENCES, GRU
@@ -53,6 +53,7 @@ def infer(choose: random.Random) -> None:
     x = strange(torch.randn(images, channels, height, width), choose.randrange(4))
     inference.FEW_ROWS, inference.MANY_WEIGHTS = choose.choice((0, 300)), 0
     with torch.inference_mode():
+        assert folding.foldable(block, x)
         made, looked_at = fused.bottleneck(block, x, attention=choose.random() < 0.5)
         if images:
             true, weights = block(x)
