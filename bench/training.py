@@ -123,24 +123,18 @@ class Phases:
     def _check_rates(self, kinds: Sequence[str]) -> None:
         """Parameters with learning rates of their own are looked for before hours of training, not after."""
         config = self.config
-        schedules: dict[str, Mapping[str, Schedule]] = {
-            "features": config.features,
-            "hallucinator": {"hallucinator": config.hallucinator},
-            "heads": {"heads": config.heads},
-            "sampler": {"sampler": config.sampler},
-        }
-        for kind in kinds:
-            for name, schedule in schedules[kind].items():
+        if "features" in kinds:
+            for name, schedule in config.features.items():
                 if schedule.lr_factors:
-                    trained_parameters(name, self._trained_by(kind, name), schedule)
-
-    def _trained_by(self, kind: str, name: str) -> nn.Module:
-        """What a phase trains, of the system with most parts."""
-        if kind == "features":
-            return self._network(name)[0]
-        system = self._adaptive(max(self.config.crops), max(self.config.max_skips, default=1))
-        assert system.hallucinator is not None
-        return {"hallucinator": system.hallucinator, "heads": system.classifier, "sampler": sampler_part(system)}[kind]
+                    trained_parameters(name, self._network(name)[0], schedule)
+        schedules = {"hallucinator": config.hallucinator, "heads": config.heads, "sampler": config.sampler}
+        later = {kind: schedule for kind, schedule in schedules.items() if kind in kinds and schedule.lr_factors}
+        if later:
+            system = self._adaptive(max(config.crops), max(config.max_skips, default=1))
+            assert system.hallucinator is not None
+            parts = {"hallucinator": system.hallucinator, "heads": system.classifier, "sampler": sampler_part(system)}
+            for kind, schedule in later.items():
+                trained_parameters(kind, parts[kind], schedule)
 
     def _features(self) -> Iterator[tuple[Phase, Schedule]]:
         for name, settings in self.config.features.items():

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-
 os.environ.pop("PYTEST_XDIST_WORKER", None)  # for pytest-benchmark in the runs that tests start: those are no workers
 
 
