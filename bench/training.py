@@ -124,9 +124,9 @@ class Phases:
         """Parameters with learning rates of their own are looked for before hours of training, not after."""
         config = self.config
         if "features" in kinds:
-            for name, schedule in config.features.items():
-                if schedule.lr_factors:
-                    trained_parameters(name, self._network(name)[0], schedule)
+            for name, settings in config.features.items():
+                if settings.lr_factors:
+                    trained_parameters(name, self._network(name)[0], settings)
         schedules = {"hallucinator": config.hallucinator, "heads": config.heads, "sampler": config.sampler}
         later = {kind: schedule for kind, schedule in schedules.items() if kind in kinds and schedule.lr_factors}
         if later:

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bench.errors import RunError
 from bench.measuring.metrics import DECISIONS, NAMES, samples_by_kind, stage_seconds
@@ -298,10 +298,11 @@ def panels_by(data: pd.DataFrame, by: list[str], height: float) -> tuple[Figure,
 def _log_ticks(axes: Axes, values: pd.Series) -> None:
     """A logarithmic axis whose ticks are round numbers, even within less than a decade."""
     axes.set_xscale("log")
-    if values.max() < 10 * values.min():
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+    spread = values.max() / values.min()
+    steps = MaxNLocator(4) if spread < 10 else LogLocator(subs=(1, 2, 5) if spread < 100 else (1,))
+    axes.xaxis.set_major_locator(steps)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _colour(colours: Sequence[Any], max_skip: int) -> Any:
