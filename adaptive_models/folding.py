@@ -58,7 +58,7 @@ def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
     seen = [_SEEN.get(part) or _state(part) for part in parts]
     kept, key = _KEPT.setdefault(module, {}), (fold, native.lanes())
     found = kept.get(key)
-    if found is None or found[0] != seen:
+    if found is None or None in seen or found[0] != seen:
         with torch.inference_mode(False), torch.no_grad():
             found = kept[key] = seen, fold(module)
     return cast("Result", found[1])

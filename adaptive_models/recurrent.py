@@ -12,7 +12,7 @@ from adaptive_models.native import inference
 from adaptive_models.unwatched import unwatched
 
 FEW_SEQUENCES = 16
-"""Of more at once, the weights are no longer what a step waits for."""
+"""Of up to so many at once (1, 2, 4, 8, 16 were timed) the operator is faster than torch."""
 
 
 class GRU(nn.GRU):
@@ -38,8 +38,7 @@ class GRU(nn.GRU):
     def _suits(self, x: Any, hx: Tensor | None) -> bool:
         """Whether this is a step for `inference.gru_step`."""
         return (
-            isinstance(x, Tensor)
-            and unwatched(x)
+            unwatched(x)
             and x.ndim == 3
             and x.shape[1 if self.batch_first else 0] == 1
             and 0 < x.shape[0 if self.batch_first else 1] <= FEW_SEQUENCES

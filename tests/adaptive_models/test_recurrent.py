@@ -69,12 +69,13 @@ def test_steps_are_those_of_torch_in_double_precision(
 def test_the_operator_takes_a_step_and_leaves_what_it_was_given(steps: list[int], threads: int) -> None:
     gru, x, memory = GRU(5, 6, 2).eval(), torch.randn(1, 3, 10)[..., ::2], torch.randn(3, 2, 6).transpose(0, 1)
     before = x.clone(), memory.clone()
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
             output, after = gru(x, memory)
     finally:
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads_before)
     assert steps == [3, 3]
     assert x.equal(before[0])
     assert memory.equal(before[1])
