@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from adjustText import adjust_text
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -27,6 +28,7 @@ from bench.systems.workloads import WORKLOADS
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 TWO_COLUMNS = 7.2
 """Width in inches of both columns of a two-column journal."""
@@ -204,16 +206,14 @@ def energy(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> lis
     data = energies(records, counts)
     with print_style() as colours:
         figure, panels = panels_by(data, ["energy_label", "workload"], height=2.6)
+        names: dict[Axes, tuple[pd.DataFrame, list[Text]]] = {}
         for axes, part in panels:
-            fixed = list(part[part["crops"].isna()].sort_values("top1_published", ascending=False)["system"])
-            middle = (part["joules_per_frame"].min() * part["joules_per_frame"].max()) ** 0.5  # of a logarithmic axis
+            labels = []
             for _, row in part.iterrows():
                 x, y = row["joules_per_frame"], row["top1_published"]
                 if pd.isna(row["crops"]):
                     axes.plot(x, y, "*", color="0.4", markersize=5)
-                    offset = 0, 4 if fixed.index(row["system"]) % 2 == 0 else -9  # lest neighbours cover each other
-                    side = "left" if x < middle else "right"
-                    axes.annotate(row["title"], (x, y), offset, textcoords="offset points", ha=side, fontsize=6)
+                    labels.append(axes.text(x, y, row["title"], fontsize=6))
                 else:
                     colour = "0.3" if pd.isna(row["max_skip"]) else _colour(colours, row["max_skip"])
                     axes.plot(x, y, MARKERS[row["crops"] % len(MARKERS)], color=colour)
@@ -221,8 +221,14 @@ def energy(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> lis
             axes.set(xlabel=f"J per frame ({source})", ylabel="Top-1 accuracy (%, published)")
             axes.margins(y=0.1)
             _log_ticks(axes, part["joules_per_frame"])
+            names[axes] = part, labels
         handles = [Patch(color="0.3", label="no $T$"), *_sampler_handles(data, colours)]
         figure.legend(handles=handles, loc="outside right center", frameon=False)
+        figure.draw_without_rendering()  # sizes of panels, which decide where names have room
+        for axes, (part, labels) in names.items():
+            points = part["joules_per_frame"].to_numpy(), part["top1_published"].to_numpy()
+            line = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.5}
+            adjust_text(labels, *points, ax=axes, expand=(1.2, 1.8), iter_lim=500, **line)
         return save_figure(figure, data, "energy", out)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import made_up_records
@@ -146,6 +147,27 @@ def test_the_same_records_draw_the_same_bytes(
     with matplotlib.rc_context({"font.size": 31, "svg.hashsalt": "mine"}):
         for path in MEASURED_FIGURES[name](tmp_path, records, counts):
             assert path.read_bytes() == drawn[path.name], path.name
+
+
+def test_names_cover_neither_each_other_nor_a_mark(make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    energy = {  # as measured once, when TBN lay on SAN19-base and AVSlowFast on SlowFast
+        **{"epic/tbn-ra": 1.79, "epic/san19-base": 2.19, "epic/tbn-raf": 2.80, "epic/s0": 1.97, "epic/s3": 2.05},
+        **{"epic/avslowfast-r101-8x8": 3.65, "epic/slowfast-r101-8x8": 4.10},
+    }
+    records = [make_record(name, [2e3], energy=replace(ESTIMATE, joules=20 * each)) for name, each in energy.items()]
+    counts = [Count(name, name[5:], "", "R", 1, 1, 1, 1, 1, Stages(1, 1)) for name in energy]
+    figures: list[Figure] = []
+    monkeypatch.setattr(measured_figures, "save_figure", lambda figure, *_: figures.append(figure))
+    MEASURED_FIGURES["energy"](Path(), records, counts)
+    figures[0].draw_without_rendering()
+    axes = figures[0].axes[0]
+    names = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    marks = [axes.transData.transform((line.get_xdata()[0], line.get_ydata()[0])) for line in axes.lines]
+    assert len(names) == 5
+    assert len(marks) == 7
+    assert not any(one.overlaps(other) for one, other in combinations(names, 2))
+    assert not any(name.contains(*mark) for name in names for mark in marks)
+    assert all(axes.bbox.containsx(name.x0) and axes.bbox.containsx(name.x1) for name in names)
 
 
 @pytest.mark.parametrize("name", MEASURED_FIGURES)
