@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import zip_longest
 from math import prod
 from typing import Any
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 ARITHMETIC = """
-abs add clamp clamp_max clamp_min cos div elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log log1p maximum
-minimum mish mul neg pow reciprocal relu rsqrt rsub selu sigmoid silu sin softplus sqrt square sub tanh
+abs clamp clamp_max clamp_min cos div elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log log1p maximum
+minimum mish neg pow reciprocal relu rsqrt rsub selu sigmoid silu sin softplus sqrt square tanh
 """
 
 
@@ -54,15 +55,40 @@ def _empty_like(x: Tensor) -> Tensor:
 
 
 def pointwise(*args: Any, **_: Any) -> Any:
-    """A tensor like the largest operand, if the others can be expanded to it and all are floating-point numbers."""
-    operands = [arg for arg in args if isinstance(arg, Tensor)]
-    largest = max(operands, key=Tensor.numel)
-    if not largest.is_floating_point() or any(isinstance(arg, complex) for arg in args):
+    """A tensor of the operands' common shape, if all are floating-point numbers and their order in memory is clear."""
+    return _pointwise(args) if _operands(args)[0].is_floating_point() else NotImplemented
+
+
+def sum_or_product(*args: Any, **_: Any) -> Any:
+    """As `pointwise`; of integers, too, as these make integers again."""
+    first = _operands(args)[0]
+    floats = any(isinstance(arg, float) for arg in args)
+    if first.dtype is torch.bool or (floats and not first.is_floating_point()):
         return NotImplemented
-    for operand in operands:
-        if operand.dtype is not largest.dtype or not _expands(operand, largest):
-            return NotImplemented
-    return _empty_like(largest)
+    return _pointwise(args)
+
+
+def _operands(args: Sequence[Any]) -> list[Tensor]:
+    return [arg for arg in args if isinstance(arg, Tensor)]
+
+
+def _pointwise(args: Sequence[Any]) -> Any:
+    operands = _operands(args)
+    largest = max(operands, key=Tensor.numel)
+    if any(isinstance(arg, complex) for arg in args) or any(each.dtype is not largest.dtype for each in operands):
+        return NotImplemented
+    if all(_expands(operand, largest) for operand in operands):
+        return _empty_like(largest)
+    sizes = [set(side) - {1} for side in zip_longest(*(operand.shape[::-1] for operand in operands), fillvalue=1)]
+    if any(len(size) > 1 for size in sizes) or not all(map(_in_order, operands)):
+        return NotImplemented
+    return _empty([size.pop() if size else 1 for size in reversed(sizes)], largest)
+
+
+def _in_order(x: Tensor) -> bool:
+    """Whether a later dimension never takes larger steps in memory than an earlier one."""
+    strides = [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
+    return 0 not in strides and strides == sorted(strides, reverse=True)
 
 
 def _expands(small: Tensor, large: Tensor) -> bool:
@@ -102,7 +128,7 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, *mas
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Any:
-    """The tensors one after another, if they agree in the other dimensions, and none is empty."""
+    """The tensors one after another, if they agree in the other dimensions."""
     first = tensors[0]
     if not -first.ndim <= dim < first.ndim:
         return NotImplemented
@@ -112,7 +138,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Any:
         others = [*tensor.shape]
         if tensor.ndim == first.ndim:
             others[dim] = shape[dim]
-        if others != shape or tensor.dtype is not first.dtype or not tensor.numel():
+        if others != shape or tensor.dtype is not first.dtype:
             return NotImplemented
     return _empty(shape, first)
 
@@ -169,12 +195,19 @@ def convolution(
     return _empty((x.shape[0], weight.shape[0], *places), x)
 
 
-def _places(sides: Sequence[int], *settings: Sequence[int]) -> list[int]:
-    """How often a window fits along each side, by kernel size, stride, padding and dilation; nothing if it does not."""
+def _places(sides: Sequence[int], *settings: Sequence[int], ceil_mode: bool = False) -> list[int]:
+    """How often a window fits along each side, by kernel size, stride, padding and dilation; nothing if it does not.
+
+    In `ceil_mode` the last one may reach beyond the padding, as long as it begins before it.
+    """
     per_side = [list(setting) * len(sides) if len(setting) == 1 else setting for setting in settings]
     if any(len(setting) != len(sides) for setting in per_side):
         return []
-    places = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(sides, *per_side, strict=True)]
+    places = []
+    for n, k, s, p, d in zip(sides, *per_side, strict=True):
+        room = n + 2 * p - d * (k - 1) - 1
+        more = ceil_mode and room % s > 0 and (room // s + 1) * s < n + p
+        places.append(room // s + 1 + more)
     return places if min(places, default=0) > 0 else []
 
 
@@ -202,10 +235,10 @@ def max_pool2d(
     dilation: Sequence[int] = (1,), ceil_mode: bool = False,
 ) -> Any:  # fmt: skip
     """(N, C, H, W) -> (N, C, *places)."""
-    places = _places(x.shape[2:], kernel_size, stride or kernel_size, padding, dilation)
+    places = _places(x.shape[2:], kernel_size, stride or kernel_size, padding, dilation, ceil_mode=ceil_mode)
     kernel = list(kernel_size) * (2 // len(kernel_size))
     halves = all(2 * amount <= side for amount, side in zip(list(padding) * (2 // len(padding)), kernel, strict=True))
-    if x.ndim != 4 or ceil_mode or not places or not halves or not x.is_contiguous():
+    if x.ndim != 4 or not places or not halves or not x.is_contiguous():
         return NotImplemented
     return _empty((*x.shape[:2], *places), x)
 
@@ -274,6 +307,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
 
 QUICK_RESULTS: dict[str, Callable[..., Any]] = {
     **{f"aten::{name}": pointwise for name in ARITHMETIC.split()},
+    **{f"aten::{name}": sum_or_product for name in ("add", "sub", "mul")},
     "aten::batch_norm": batch_norm,
     "aten::layer_norm": layer_norm,
     "aten::scaled_dot_product_attention": scaled_dot_product_attention,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, randn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from bench.counting.meta import QUICK_RESULTS, pointwise, unfilled
+from bench.counting.meta import QUICK_RESULTS, pointwise, sum_or_product, unfilled
 from bench.counting.registry import plain_name
 
 
@@ -39,7 +39,8 @@ def assert_left_to_torch(name: str, *args: Any, **kwargs: Any) -> None:
     assert QUICK_RESULTS[f"aten::{name}"](*to_meta(args), **to_meta(kwargs)) is NotImplemented
 
 
-POINTWISE = [plain_name(name) for name, function in QUICK_RESULTS.items() if function is pointwise]
+POINTWISE = [plain_name(name) for name, function in QUICK_RESULTS.items() if function in (pointwise, sum_or_product)]
+INTEGERS_TOO = [plain_name(name) for name, function in QUICK_RESULTS.items() if function is sum_or_product]
 SHAPES = [((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (3, 1)), ((4,), (2, 3, 4)), ((2, 3, 4), ()), ((), ())]
 
 
@@ -49,21 +50,57 @@ def test_pointwise(name: str) -> None:
         for a, b in SHAPES:
             assert_quick(name, randn(a), randn(b))
         assert_quick(name, randn(4, 3, 2).transpose(0, 2), randn(3, 1))
+        assert_quick(name, randn(2, 3, 6)[..., 1:5], randn(2, 3, 4))
+        assert_quick(name, randn(2, 1), randn(1, 3))
+        assert_quick(name, randn(2, 1, 3)[:, :, ::2], randn(4, 1))
+        assert_quick(name, randn(0, 3), randn(3))
         assert_left_to_torch(name, randn(4, 3, 2).transpose(0, 2), randn(2, 3, 4))
+        assert_left_to_torch(name, randn(2, 1).expand(2, 3), randn(4, 1, 1))
     elif name == "clamp":
         assert_quick(name, randn(2, 3), 0.0, 1.0)
     else:
         for shape, dtype in product([(2, 3), (), (0, 3)], [torch.float32, torch.bfloat16, torch.float64]):
             assert_quick(name, torch.ones(shape, dtype=dtype))
         assert_quick(name, randn(4, 3, 2).transpose(0, 2))
-    assert_left_to_torch(name, torch.ones(2, 3, dtype=torch.int64))
-    assert_left_to_torch(name, torch.ones(2, 3, dtype=torch.complex64))
+    if name not in INTEGERS_TOO:
+        assert_left_to_torch(name, torch.ones(2, 3, dtype=torch.int64))
+        assert_left_to_torch(name, torch.ones(2, 3, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("name", INTEGERS_TOO)
+def test_sums_and_products_of_integers(name: str) -> None:
+    whole = torch.ones(2, 1, dtype=torch.int64)
+    assert_quick(name, whole, torch.ones(3, dtype=torch.int64))
+    assert_quick(name, whole.to(torch.uint8), torch.ones(2, 1, dtype=torch.uint8))
+    assert_left_to_torch(name, whole, 1.5)
+    assert_left_to_torch(name, whole, torch.ones(3, dtype=torch.int32))
+    assert_left_to_torch(name, whole, randn(3))
+    assert_left_to_torch(name, whole == 1, whole == 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), ndim=st.integers(0, 3))
+def test_pointwise_of_all_kinds_of_views(data: st.DataObject, ndim: int) -> None:
+    def operand() -> Tensor:
+        whole = randn([data.draw(st.sampled_from([1, side])) for side in sides])
+        order = data.draw(st.permutations(range(ndim)))
+        view = whole.permute(order).contiguous().permute([order.index(dim) for dim in range(ndim)])
+        view = view[tuple(slice(None, None, data.draw(st.sampled_from([1, 1, side]))) for side in view.shape)]
+        view = view.expand(sides) if data.draw(st.booleans()) else view
+        return view[(0,) * data.draw(st.integers(0, ndim))]
+
+    sides = [data.draw(st.integers(2, 4)) for _ in range(ndim)]
+    operands = operand(), operand()
+    quick = QUICK_RESULTS["aten::add"](*to_meta(operands))
+    if quick is not NotImplemented:
+        expected = torch.add(*operands)
+        assert (quick.shape, quick.dtype) == (expected.shape, expected.dtype)
+        steps = zip(quick.shape, quick.stride(), expected.stride(), strict=True)  # along one element they are arbitrary
+        assert all(stride == theirs for size, stride, theirs in steps if size > 1)
 
 
 def test_pointwise_in_doubt() -> None:
-    assert_left_to_torch("add", randn(2, 1), randn(1, 3))  # both are expanded
     assert_left_to_torch("add", randn(2, 3), randn(2, 4))  # an error
-    assert_left_to_torch("add", randn(0, 3), randn(3))
     assert_left_to_torch("mul", randn(2, 3), randn(2, 3, dtype=torch.float64))
     assert_left_to_torch("mul", randn(2, 3), torch.ones(2, 3, dtype=torch.bool))
     assert_left_to_torch("mul", randn(2, 3), 1j)
@@ -155,6 +192,8 @@ def test_scaled_dot_product_attention() -> None:
 def test_cat_and_stack() -> None:
     assert_quick("cat", [randn(2, 3), randn(4, 3)])
     assert_quick("cat", [randn(2, 3), randn(2, 1), randn(2, 2)], -1)
+    assert_quick("cat", [randn(2, 3), randn(2, 0)], 1)
+    assert_quick("cat", [randn(0), randn(3)])
     assert_quick("stack", [randn(2, 3)] * 4)
     assert_quick("stack", [randn(2, 3)] * 4, -1)
     assert_quick("stack", [randn(2, 3)] * 4, 1)
@@ -200,17 +239,16 @@ def test_pad_in_doubt() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(data=st.data(), height=sizes, width=sizes)
-def test_max_pool2d(data: st.DataObject, height: int, width: int) -> None:
+@given(data=st.data(), height=sizes, width=sizes, ceil_mode=st.booleans())
+def test_max_pool2d(data: st.DataObject, height: int, width: int, ceil_mode: bool) -> None:
     kernel = [data.draw(st.integers(1, height)), data.draw(st.integers(1, width))]
     stride = data.draw(st.sampled_from([[], [1, 2], [3]]))
     padding = [data.draw(st.integers(0, side // 2)) for side in kernel]
-    assert_quick("max_pool2d", randn(2, 3, height, width), kernel, stride, padding)
+    assert_quick("max_pool2d", randn(2, 3, height, width), kernel, stride, padding, [1, 1], ceil_mode)
 
 
 def test_max_pool2d_in_doubt() -> None:
     assert_quick("max_pool2d", randn(2, 3, 7, 7), [3], [2], [1])
-    assert_left_to_torch("max_pool2d", randn(2, 3, 5, 5), [2, 2], [2, 2], [0, 0], [1, 1], True)
     assert_left_to_torch("max_pool2d", randn(2, 3, 5, 5), [2, 2], [2, 2], [2, 2])
     assert_left_to_torch("max_pool2d", randn(3, 5, 5), [2, 2])
     assert_left_to_torch("max_pool2d", randn(2, 3, 5, 5).to(memory_format=torch.channels_last), [2, 2])
@@ -302,7 +340,7 @@ def test_recurrent_cells() -> None:
 
 
 def test_every_short_cut_is_tested_here() -> None:
-    tested = "pointwise batch_norm layer_norm scaled_dot_product_attention cat stack im2col convolution"
+    tested = "pointwise sum_or_product batch_norm layer_norm scaled_dot_product_attention cat stack im2col convolution"
     tested += " adaptive_avg_pool2d to recurrent recurrent_cell"
     tested += " linear pad max_pool2d upsample_bilinear2d reduction softmax col2im linspace"
     assert {function.__name__ for function in QUICK_RESULTS.values()} == set(tested.split())
