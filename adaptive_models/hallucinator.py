@@ -49,6 +49,7 @@ class Hallucinator(nn.Module):
 
     def __init__(self, channels: int = 32, hidden: int = 32) -> None:
         super().__init__()
+        self.hidden = hidden
         self.encoder = _conv_bn_relu(channels, hidden)
         self.cell = ConvLSTMCell(hidden, hidden)
         self.relu = nn.ReLU()

@@ -256,10 +256,10 @@ class AdaptiveSystem(Stepwise):
         """Go once through all stages of a full frame (see `Stepwise`); inputs "rgb", or "spectrogram" too."""
         images = inputs["rgb"]
         state, attention = call("scan", images)
-        if self.temporal_sampler is not None:
-            hallucination, memory = self.hallucinate(attention, None)
-            call("decide", attention, hallucination, None)
-            call("hallucinate", attention, memory)
+        if self.hallucinator is not None:
+            hidden = attention.new_zeros(len(attention), self.hallucinator.hidden, *attention.shape[2:])
+            call("decide", attention, torch.zeros(attention.shape).to(attention), None)
+            call("hallucinate", attention, (hidden, hidden))
         features, _ = call("look", state, attention, images, inputs.get("spectrogram"), None)
         call("classify", features, None)
 

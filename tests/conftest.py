@@ -10,9 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.pop("PYTEST_XDIST_WORKER", None)  # for pytest-benchmark in the runs that tests start: those are no workers
+
+hypothesis.settings.register_profile(
+    "busy",  # machines stall for longer than an example may take
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -25,7 +26,7 @@ from bench.counting import formulas as formulas  # importing them registers them
 from bench.counting.copies import is_plain
 from bench.counting.formulas.pointwise import is_pointwise, pointwise
 from bench.counting.free import FREE
-from bench.counting.meta import QUICK_RESULTS
+from bench.counting.meta import QUICK_RESULTS, in_place
 from bench.counting.paper import PaperRule, paper_rule
 from bench.counting.profile import OperatorCount, Profile, Row, Unknown
 from bench.counting.registry import FORMULAS, Cost, Formula, plain_name
@@ -69,8 +70,11 @@ def rule_for(operator: Any) -> Rule:
         rule.splits = True
     if rule.formula:
         rule.paper = paper_rule(name, rule.family)
+    quick_result = QUICK_RESULTS.get(name)
     if not rule.is_mutable:
-        rule.quick_result = QUICK_RESULTS.get(name)
+        rule.quick_result = quick_result
+    elif quick_result and schema.name.endswith("_"):
+        rule.quick_result = partial(in_place, quick_result)
     return rule
 
 

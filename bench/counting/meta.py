@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import zip_longest
 from math import prod
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 ARITHMETIC = """
 abs clamp clamp_max clamp_min cos div elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log log1p maximum
-minimum mish neg pow reciprocal relu rsqrt rsub selu sigmoid silu sin softplus sqrt square tanh
+minimum mish neg pow reciprocal relu rsqrt selu sigmoid silu sin softplus sqrt square tanh
 """
 
 
@@ -51,7 +52,11 @@ def _empty(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def _empty_like(x: Tensor) -> Tensor:
-    return _empty(x.shape, x) if x.is_contiguous() else torch.empty_like(x)
+    """As `torch.empty_like`: without gaps, the dimensions in the same order in memory."""
+    if x.is_contiguous():
+        return _empty(x.shape, x)
+    order = sorted(range(x.ndim), key=lambda dim: -x.stride(dim))
+    return _empty([x.shape[dim] for dim in order], x).permute([order.index(dim) for dim in range(x.ndim)])
 
 
 def pointwise(*args: Any, **_: Any) -> Any:
@@ -68,34 +73,58 @@ def sum_or_product(*args: Any, **_: Any) -> Any:
     return _pointwise(args)
 
 
+def in_place(quick_result: Callable[..., Any], x: Tensor, *args: Any, **named: Any) -> Any:
+    """The first tensor itself, if the result of the operator that makes a new one would have its shape and type."""
+    out = quick_result(x, *args, **named)
+    return x if isinstance(out, Tensor) and (out.shape, out.dtype) == (x.shape, x.dtype) else NotImplemented
+
+
+def like(x: Tensor, *_: Any, **named: Any) -> Any:
+    """A tensor like the input, if no other type or order in memory is wanted."""
+    wanted = [name for name, value in named.items() if value is not None and name != "pin_memory"]
+    return NotImplemented if wanted or (not x.is_contiguous() and 0 in x.stride()) else _empty_like(x)
+
+
 def _operands(args: Sequence[Any]) -> list[Tensor]:
     return [arg for arg in args if isinstance(arg, Tensor)]
 
 
+def rsub(x: Tensor, other: Any, *_: Any, **__: Any) -> Any:
+    """The second operand minus the first, which change places in memory, too."""
+    return pointwise(other, x)
+
+
 def _pointwise(args: Sequence[Any]) -> Any:
     operands = _operands(args)
-    largest = max(operands, key=Tensor.numel)
-    if any(isinstance(arg, complex) for arg in args) or any(each.dtype is not largest.dtype for each in operands):
+    first, shape = operands[0], _common_shape(operands)
+    if any(isinstance(arg, complex) for arg in args) or any(each.dtype is not first.dtype for each in operands):
         return NotImplemented
-    if all(_expands(operand, largest) for operand in operands):
-        return _empty_like(largest)
-    sizes = [set(side) - {1} for side in zip_longest(*(operand.shape[::-1] for operand in operands), fillvalue=1)]
-    if any(len(size) > 1 for size in sizes) or not all(map(_in_order, operands)):
+    if shape is None:
         return NotImplemented
-    return _empty([size.pop() if size else 1 for size in reversed(sizes)], largest)
+    # In memory, dimensions are in the order of the first operand that has one.
+    ordered = [each for each in operands if sum(size > 1 for size in each.shape) > 1]
+    leading = next(iter(ordered), first)
+    if all(map(_in_order, operands)) or (_in_order(leading) and leading.shape == shape):
+        return _empty(shape, first)
+    same = all((each.shape, _steps(each)) == (shape, _steps(leading)) for each in [leading, *ordered])
+    return _empty_like(leading) if same and 0 not in _steps(leading) else NotImplemented
+
+
+def _common_shape(operands: Sequence[Tensor]) -> torch.Size | None:
+    """The shape that all can be expanded to, if there is one."""
+    sides = zip_longest(*(operand.shape[::-1] for operand in operands), fillvalue=1)
+    sizes = [set(side) - {1} or {1} for side in sides][::-1]
+    return None if any(len(size) > 1 for size in sizes) else torch.Size([min(size) for size in sizes])
 
 
 def _in_order(x: Tensor) -> bool:
     """Whether a later dimension never takes larger steps in memory than an earlier one."""
-    strides = [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
-    return 0 not in strides and strides == sorted(strides, reverse=True)
+    return 0 not in _steps(x) and _steps(x) == sorted(_steps(x), reverse=True)
 
 
-def _expands(small: Tensor, large: Tensor) -> bool:
-    if small.shape == large.shape:
-        return small.stride() == large.stride()
-    pairs = zip(reversed(small.shape), reversed(large.shape), strict=False)
-    return small.ndim <= large.ndim and all(a in (1, b) for a, b in pairs)
+def _steps(x: Tensor) -> list[int]:
+    """Strides of dimensions along which there is more than one element."""
+    return [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
 
 
 def batch_norm(x: Tensor, *vectors_and_settings: Any) -> Any:
@@ -181,6 +210,13 @@ def linspace(start: Any, end: Any, steps: int, *, dtype: torch.dtype | None = No
     return torch.empty(steps, dtype=dtype, device="meta")
 
 
+def arange(*bounds: Any, dtype: torch.dtype | None = None, **_: Any) -> Any:
+    """The whole numbers of a range, of type int64 if none is given."""
+    if not all(type(bound) is int for bound in bounds) or bounds[2:] == (0,) or not range(*bounds):
+        return NotImplemented
+    return torch.empty(len(range(*bounds)), dtype=dtype or torch.int64, device="meta")
+
+
 def convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sequence[int] = (1,),
     padding: Sequence[int] | str = (0,), dilation: Sequence[int] = (1,), groups: int = 1,
@@ -230,22 +266,29 @@ def pad(x: Tensor, amounts: Sequence[int], mode: str = "constant", *_: Any) -> A
     return _empty((*x.shape[: x.ndim - len(last)], *(n + sum(both) for n, both in zip(sides, last, strict=True))), x)
 
 
-def max_pool2d(
-    x: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+def max_pool(
+    dims: int, x: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
     dilation: Sequence[int] = (1,), ceil_mode: bool = False,
 ) -> Any:  # fmt: skip
-    """(N, C, H, W) -> (N, C, *places)."""
+    """(N, C, ...) -> (N, C, *places), along so many dimensions."""
     places = _places(x.shape[2:], kernel_size, stride or kernel_size, padding, dilation, ceil_mode=ceil_mode)
-    kernel = list(kernel_size) * (2 // len(kernel_size))
-    halves = all(2 * amount <= side for amount, side in zip(list(padding) * (2 // len(padding)), kernel, strict=True))
-    if x.ndim != 4 or not places or not halves or not x.is_contiguous():
+    pairs = zip(*(list(each) * (dims // len(each)) for each in (padding, kernel_size)), strict=True)
+    if x.ndim != 2 + dims or not places or not x.is_contiguous() or any(2 * amount > side for amount, side in pairs):
         return NotImplemented
     return _empty((*x.shape[:2], *places), x)
 
 
+def avg_pool(
+    dims: int, x: Tensor, kernel_size: Sequence[int], stride: Sequence[int] = (), padding: Sequence[int] = (0,),
+    ceil_mode: bool = False, *_: Any,
+) -> Any:  # fmt: skip
+    """(N, C, ...) -> (N, C, *places), along so many dimensions."""
+    return max_pool(dims, x, kernel_size, stride, padding, ceil_mode=ceil_mode)
+
+
 def upsample_bilinear2d(x: Tensor, output_size: Sequence[int] | None, *_: Any) -> Any:
     """(N, C, H, W) -> (N, C, *output_size), where that is given."""
-    if x.ndim != 4 or output_size is None or len(output_size) != 2 or not x.is_contiguous():
+    if x.ndim != 4 or output_size is None or len(output_size) != 2 or not _in_order(x):
         return NotImplemented
     return _empty((*x.shape[:2], *output_size), x) if min(output_size) > 0 and x.numel() else NotImplemented
 
@@ -264,6 +307,27 @@ def softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
     """A tensor like the input."""
     plain = x.is_floating_point() and -x.ndim <= dim < x.ndim and dtype is None
     return _empty_like(x) if plain else NotImplemented
+
+
+def topk(x: Tensor, k: int, dim: int = -1, *_: Any) -> Any:
+    """k values along a dimension, and where they were."""
+    if not -x.ndim <= dim < x.ndim or not 0 <= k <= x.shape[dim]:
+        return NotImplemented
+    shape = [k if i == dim % x.ndim else n for i, n in enumerate(x.shape)]
+    return _empty(shape, x), torch.empty(shape, dtype=torch.int64, device="meta")
+
+
+def embedding(weight: Tensor, indices: Tensor, *_: Any) -> Any:
+    """(...) -> (..., size of a vector)."""
+    whole = indices.dtype in (torch.int64, torch.int32)
+    return _empty((*indices.shape, weight.shape[1]), weight) if weight.ndim == 2 and whole else NotImplemented
+
+
+def index(x: Tensor, indices: Sequence[Tensor | None]) -> Any:
+    """The elements at positions that are given along all dimensions."""
+    given = [each for each in indices if each is not None and each.dtype is torch.int64 and _in_order(each)]
+    shape = _common_shape(given)
+    return _empty(shape, x) if shape is not None and len(given) == x.ndim else NotImplemented
 
 
 def recurrent(x: Tensor, *args: Any) -> Any:
@@ -300,14 +364,19 @@ def to(x: Tensor, *settings: Any, **named: Any) -> Any:
     return x if dtype is x.dtype else torch.empty_like(x, dtype=dtype)
 
 
-def adaptive_avg_pool2d(x: Tensor, output_size: Sequence[int]) -> Any:
-    """(N, C, H, W) -> (N, C, *output_size)."""
-    return _empty((*x.shape[:2], *output_size), x) if x.ndim == 4 and len(output_size) == 2 else NotImplemented
+def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Any:
+    """(N, C, ...) -> (N, C, *output_size)."""
+    return _empty((*x.shape[:2], *output_size), x) if x.ndim == 2 + len(output_size) else NotImplemented
 
 
 QUICK_RESULTS: dict[str, Callable[..., Any]] = {
     **{f"aten::{name}": pointwise for name in ARITHMETIC.split()},
     **{f"aten::{name}": sum_or_product for name in ("add", "sub", "mul")},
+    **{f"aten::{name}_like": like for name in ("empty", "zeros", "ones", "full")},
+    "aten::rsub": rsub,
+    "aten::embedding": embedding,
+    "aten::index": index,
+    "aten::topk": topk,
     "aten::batch_norm": batch_norm,
     "aten::layer_norm": layer_norm,
     "aten::scaled_dot_product_attention": scaled_dot_product_attention,
@@ -316,15 +385,17 @@ QUICK_RESULTS: dict[str, Callable[..., Any]] = {
     "aten::im2col": im2col,
     "aten::col2im": col2im,
     "aten::linspace": linspace,
+    "aten::arange": arange,
     **{f"aten::conv{dims}d": convolution for dims in (1, 2, 3)},
     "aten::linear": linear,
     "aten::pad": pad,
-    "aten::max_pool2d": max_pool2d,
+    **{f"aten::max_pool{dims}d": partial(max_pool, dims) for dims in (2, 3)},
+    **{f"aten::avg_pool{dims}d": partial(avg_pool, dims) for dims in (2, 3)},
     "aten::upsample_bilinear2d": upsample_bilinear2d,
     "aten::sum": reduction,
     "aten::mean": reduction,
     "aten::softmax": softmax,
-    "aten::adaptive_avg_pool2d": adaptive_avg_pool2d,
+    **{f"aten::adaptive_avg_pool{dims}d": adaptive_avg_pool for dims in (2, 3)},
     "aten::to": to,
     **{f"aten::{name}": recurrent for name in ("rnn_tanh", "rnn_relu", "gru", "lstm")},
     **{f"aten::{name}_cell": recurrent_cell for name in ("rnn_tanh", "rnn_relu", "gru", "lstm")},

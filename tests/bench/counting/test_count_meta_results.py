@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, randn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from bench.counting.meta import QUICK_RESULTS, pointwise, sum_or_product, unfilled
+from bench.counting.meta import QUICK_RESULTS, in_place, pointwise, sum_or_product, unfilled
 from bench.counting.registry import plain_name
 
 
@@ -46,7 +46,7 @@ SHAPES = [((2, 3, 4), (2, 3, 4)), ((2, 3, 4), (3, 1)), ((4,), (2, 3, 4)), ((2, 3
 
 @pytest.mark.parametrize("name", POINTWISE)
 def test_pointwise(name: str) -> None:
-    if name in {"add", "sub", "mul", "div", "maximum", "minimum", "pow", "rsub", "clamp_min", "clamp_max"}:
+    if name in {"add", "sub", "mul", "div", "maximum", "minimum", "pow", "clamp_min", "clamp_max"}:
         for a, b in SHAPES:
             assert_quick(name, randn(a), randn(b))
         assert_quick(name, randn(4, 3, 2).transpose(0, 2), randn(3, 1))
@@ -54,6 +54,8 @@ def test_pointwise(name: str) -> None:
         assert_quick(name, randn(2, 1), randn(1, 3))
         assert_quick(name, randn(2, 1, 3)[:, :, ::2], randn(4, 1))
         assert_quick(name, randn(0, 3), randn(3))
+        assert_quick(name, randn(2, 3, 4), randn(4, 3, 2).transpose(0, 2))
+        assert_quick(name, *[randn(2, 3, 4).permute(1, 2, 0)[:, 1:]] * 2)
         assert_left_to_torch(name, randn(4, 3, 2).transpose(0, 2), randn(2, 3, 4))
         assert_left_to_torch(name, randn(2, 1).expand(2, 3), randn(4, 1, 1))
     elif name == "clamp":
@@ -78,7 +80,7 @@ def test_sums_and_products_of_integers(name: str) -> None:
     assert_left_to_torch(name, whole == 1, whole == 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=500)
 @given(data=st.data(), ndim=st.integers(0, 3))
 def test_pointwise_of_all_kinds_of_views(data: st.DataObject, ndim: int) -> None:
     def operand() -> Tensor:
@@ -91,12 +93,31 @@ def test_pointwise_of_all_kinds_of_views(data: st.DataObject, ndim: int) -> None
 
     sides = [data.draw(st.integers(2, 4)) for _ in range(ndim)]
     operands = operand(), operand()
-    quick = QUICK_RESULTS["aten::add"](*to_meta(operands))
-    if quick is not NotImplemented:
-        expected = torch.add(*operands)
+    for name in ("add", "rsub"):
+        quick, expected = QUICK_RESULTS[f"aten::{name}"](*to_meta(operands)), getattr(torch, name)(*operands)
+        if quick is NotImplemented:
+            continue
         assert (quick.shape, quick.dtype) == (expected.shape, expected.dtype)
         steps = zip(quick.shape, quick.stride(), expected.stride(), strict=True)  # along one element they are arbitrary
         assert all(stride == theirs for size, stride, theirs in steps if size > 1)
+
+
+@pytest.mark.parametrize("name", ["empty_like", "zeros_like", "ones_like"])
+def test_like(name: str) -> None:
+    assert_quick(name, randn(2, 3))
+    assert_quick(name, randn(4, 3, 2).permute(1, 2, 0)[:, 1:], pin_memory=False)
+    assert_quick(name, torch.ones(2, 3, dtype=torch.bool))
+    assert_left_to_torch(name, randn(2, 1).expand(2, 3))
+    assert_left_to_torch(name, randn(2, 3), dtype=torch.float64)
+    assert_left_to_torch(name, randn(2, 3), memory_format=torch.contiguous_format)
+
+
+def test_in_place() -> None:
+    x = torch.empty(2, 3, device="meta")
+    assert in_place(pointwise, x, 0.0, 6.0) is x
+    assert in_place(sum_or_product, x, torch.empty(3, device="meta")) is x
+    assert in_place(sum_or_product, x, torch.empty(4, 2, 3, device="meta")) is NotImplemented  # an error
+    assert in_place(pointwise, torch.ones(2, 3, dtype=torch.int64, device="meta")) is NotImplemented
 
 
 def test_pointwise_in_doubt() -> None:
@@ -156,6 +177,16 @@ def test_linspace() -> None:
     assert_quick("linspace", 0.0, 1.0, 0, dtype=torch.float64)
     assert_left_to_torch("linspace", 0, 1, -1)
     assert_left_to_torch("linspace", torch.tensor(0.0), 1, 3)
+
+
+def test_arange() -> None:
+    assert_quick("arange", 5)
+    assert_quick("arange", 2, 9, 3)
+    assert_quick("arange", 9, 2, -3, dtype=torch.float32)
+    assert_left_to_torch("arange", 0, 5, 0)
+    assert_left_to_torch("arange", 5, 0)
+    assert_left_to_torch("arange", 0)
+    assert_left_to_torch("arange", 0, 1, 0.25)
 
 
 def test_im2col_in_doubt() -> None:
@@ -240,15 +271,19 @@ def test_pad_in_doubt() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), height=sizes, width=sizes, ceil_mode=st.booleans())
-def test_max_pool2d(data: st.DataObject, height: int, width: int, ceil_mode: bool) -> None:
+def test_pooling(data: st.DataObject, height: int, width: int, ceil_mode: bool) -> None:
     kernel = [data.draw(st.integers(1, height)), data.draw(st.integers(1, width))]
     stride = data.draw(st.sampled_from([[], [1, 2], [3]]))
     padding = [data.draw(st.integers(0, side // 2)) for side in kernel]
     assert_quick("max_pool2d", randn(2, 3, height, width), kernel, stride, padding, [1, 1], ceil_mode)
+    assert_quick("avg_pool2d", randn(2, 3, height, width), kernel, stride, padding, ceil_mode)
 
 
-def test_max_pool2d_in_doubt() -> None:
+def test_pooling_in_doubt() -> None:
     assert_quick("max_pool2d", randn(2, 3, 7, 7), [3], [2], [1])
+    assert_quick("max_pool3d", randn(2, 3, 4, 7, 7), [1, 3, 3], [1, 2, 2], [0, 1, 1])
+    assert_quick("avg_pool3d", randn(2, 3, 4, 7, 7), [2], [], [1], True)
+    assert_left_to_torch("max_pool3d", randn(3, 4, 7, 7), [2])
     assert_left_to_torch("max_pool2d", randn(2, 3, 5, 5), [2, 2], [2, 2], [2, 2])
     assert_left_to_torch("max_pool2d", randn(3, 5, 5), [2, 2])
     assert_left_to_torch("max_pool2d", randn(2, 3, 5, 5).to(memory_format=torch.channels_last), [2, 2])
@@ -260,6 +295,9 @@ def test_upsample_bilinear2d() -> None:
     assert described(quick) == described(torch.ops.aten.upsample_bilinear2d.vec(x, [7, 3], False, None))
     quick = QUICK_RESULTS["aten::upsample_bilinear2d"](to_meta(x), [7, 3], False)
     assert described(quick) == described(torch.ops.aten.upsample_bilinear2d(x, [7, 3], False))
+    frames = randn(6, 3, 5, 4)[::2]
+    quick = QUICK_RESULTS["aten::upsample_bilinear2d"](to_meta(frames), [7, 3], False)
+    assert described(quick) == described(torch.ops.aten.upsample_bilinear2d(frames, [7, 3], False))
     assert_left_to_torch("upsample_bilinear2d", x, None, False, [2.0, 2.0])
     assert_left_to_torch("upsample_bilinear2d", x.to(memory_format=torch.channels_last), [7, 3], False)
     assert_left_to_torch("upsample_bilinear2d", x[0], [7, 3], False)
@@ -278,6 +316,31 @@ def test_reductions(name: str) -> None:
     assert_left_to_torch(name, randn(4, 3, 2).transpose(0, 2), [1])
 
 
+def test_index() -> None:
+    x, whole = randn(2, 3, 5), torch.zeros(4, 1, dtype=torch.int64)
+    assert_quick("index", x, [whole, whole[:3, 0], whole])
+    assert_quick("index", x, [whole[0, 0], whole[1], whole[::2]])
+    assert_left_to_torch("index", x, [whole, whole])
+    assert_left_to_torch("index", x, [whole, whole, None])
+    assert_left_to_torch("index", x, [whole, whole, whole[:3]])  # an error
+    assert_left_to_torch("index", x, [whole, whole, whole == 0])
+    assert_left_to_torch("index", x, [whole, whole, whole.expand(4, 3).T])
+
+
+def test_topk() -> None:
+    assert_quick("topk", randn(2, 7), 3, 1)
+    assert_quick("topk", randn(2, 7, 3), 2, -2)
+    assert_left_to_torch("topk", randn(2, 7), 8)
+    assert_left_to_torch("topk", randn(2, 7), 1, 2)
+
+
+def test_embedding() -> None:
+    assert_quick("embedding", randn(5, 3), torch.zeros(2, 4, dtype=torch.int64))
+    assert_quick("embedding", randn(5, 3), torch.zeros((), dtype=torch.int32))
+    assert_left_to_torch("embedding", randn(5), torch.zeros(2, dtype=torch.int64))
+    assert_left_to_torch("embedding", randn(5, 3), randn(2))
+
+
 def test_softmax() -> None:
     for dim in (0, 2, -1):
         assert_quick("softmax", randn(2, 3, 4), dim)
@@ -286,8 +349,9 @@ def test_softmax() -> None:
     assert_left_to_torch("softmax", torch.ones(2, 3, dtype=torch.int64), 1)
 
 
-def test_adaptive_avg_pool2d() -> None:
+def test_adaptive_avg_pool() -> None:
     assert_quick("adaptive_avg_pool2d", randn(2, 3, 7, 5), [2, 3])
+    assert_quick("adaptive_avg_pool3d", randn(2, 3, 4, 7, 5), [2, 2, 3])
     assert_left_to_torch("adaptive_avg_pool2d", randn(3, 7, 5), [2, 3])
 
 
@@ -340,10 +404,11 @@ def test_recurrent_cells() -> None:
 
 
 def test_every_short_cut_is_tested_here() -> None:
-    tested = "pointwise sum_or_product batch_norm layer_norm scaled_dot_product_attention cat stack im2col convolution"
-    tested += " adaptive_avg_pool2d to recurrent recurrent_cell"
-    tested += " linear pad max_pool2d upsample_bilinear2d reduction softmax col2im linspace"
-    assert {function.__name__ for function in QUICK_RESULTS.values()} == set(tested.split())
+    tested = "pointwise sum_or_product rsub index embedding topk like batch_norm layer_norm scaled_dot_product_attention cat stack"
+    tested += " im2col convolution adaptive_avg_pool to recurrent recurrent_cell"
+    tested += " linear pad max_pool avg_pool upsample_bilinear2d reduction softmax col2im linspace arange"
+    functions = [getattr(function, "func", function) for function in QUICK_RESULTS.values()]
+    assert {function.__name__ for function in functions} == set(tested.split())
 
 
 def layers() -> nn.Module:
