@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
 from scipy.special import softmax
 from torch import Tensor
 
@@ -196,6 +195,8 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
     Raises:
         ValueError: it does not cross.
     """
+    from scipy.optimize import brentq  # half a second, and few need it
+
     for end in (low, high):
         if abs(function(end)) < 1e-9:
             return end

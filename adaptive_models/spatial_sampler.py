@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, library
 
 THRESHOLDS = 7
@@ -142,6 +141,8 @@ def follow_boxes(previous: Tensor, boxes: Tensor) -> Tensor:
 
 @library.impl("foveabench::follow_boxes", "CompositeExplicitAutograd")
 def _follow_boxes(previous: Tensor, boxes: Tensor) -> Tensor:
+    from scipy.optimize import linear_sum_assignment  # half a second, and few need it
+
     distances = (previous[:, :, None] - boxes[:, None]).square().sum(dim=-1).cpu().numpy()
     orders = np.array([linear_sum_assignment(distance)[1] for distance in distances], np.int64)
     order = torch.from_numpy(orders.reshape(distances.shape[:2])).to(boxes.device)

@@ -29,11 +29,14 @@ class Stepwise(nn.Module):
         stages: in the order in which they run for a frame that is processed fully. "scan", "decide" and "hallucinate"
             run whatever is decided; others, "look" and "classify", where a frame is processed fully.
         parts: what stages consist of, for a profile: methods, as "low_rgb.resume", and what people call what they do.
+        depends_on: all attributes, networks and plain values, that decide what a stage computes; where it is given, the
+            stage is counted once for all models in which these are built alike.
         window: frames that a step decides about; what a stage costs in a step is spread evenly over them.
     """
 
     stages: ClassVar[tuple[str, ...]]
     parts: ClassVar[Mapping[str, str]] = {}
+    depends_on: ClassVar[Mapping[str, Sequence[str]]] = {}
     window: int = 1
 
     @property

@@ -133,6 +133,13 @@ class AdaptiveSystem(Stepwise):
         "high_rgb.forward": "crops",
         "classifier.forward": "GRU heads",
     }
+    depends_on: ClassVar[dict[str, tuple[str, ...]]] = {
+        "scan": ("low_rgb", "uses_attention"),
+        "decide": ("temporal_sampler",),
+        "hallucinate": ("hallucinator",),
+        "look": ("low_rgb", "spectrogram", "high_rgb", "crops"),
+        "classify": ("classifier",),
+    }
 
     def __init__(
         self,
@@ -163,9 +170,13 @@ class AdaptiveSystem(Stepwise):
         self.classifier = ThreeHeads(width, width if audio else 0, width, crops, classes, hidden, head_layers)
 
     @property
+    def uses_attention(self) -> bool:
+        """Whether there is a sampler, of regions or of frames, to use the first network's attention."""
+        return self.crops > 0 or self.temporal_sampler is not None
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """See `Stepwise`; without a sampler to use its attention, the first network is not run in halves."""
-        halves = self.crops > 0 or self.temporal_sampler is not None
         modules = {
             "temporal_sampler": self.temporal_sampler,
             "hallucinator": self.hallucinator,
@@ -173,7 +184,7 @@ class AdaptiveSystem(Stepwise):
             "high_rgb": self.high_rgb,
             "classifier": self.classifier,
         }
-        first = ("low_rgb.prescan", "low_rgb.resume") if halves else ("low_rgb.forward",)
+        first = ("low_rgb.prescan", "low_rgb.resume") if self.uses_attention else ("low_rgb.forward",)
         return (*first, *(f"{name}.forward" for name, module in modules.items() if module is not None))
 
     # --- stages of a frame, on a batch of videos ---
@@ -193,7 +204,7 @@ class AdaptiveSystem(Stepwise):
                 f"images of shape {tuple(images.shape)}: the system takes (N, 3, {HIGH_SIZE}, {HIGH_SIZE})"
             )
         low = F.interpolate(images, size=(LOW_SIZE, LOW_SIZE), mode="bilinear", align_corners=False)
-        if not self.crops and self.temporal_sampler is None:
+        if not self.uses_attention:
             return low, None
         return self.low_rgb.prescan(low)
 

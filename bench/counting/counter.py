@@ -101,6 +101,9 @@ class Counter(TorchDispatchMode):
     Args:
         modules: the module whose names and parameters label the rows, or several by the prefix of their names.
         convention: "exact" or "paper".
+
+    Attributes:
+        stage: to which rows belong at present (see `enter_stage`).
     """
 
     supports_higher_order_operators = True
@@ -116,7 +119,7 @@ class Counter(TorchDispatchMode):
         self._names = {id(module): name for name, module in self._modules.items()}
         parameters = (named for prefix, root in modules.items() for named in root.named_parameters(prefix=prefix))
         self._unused = {id(parameter): (name, parameter) for name, parameter in parameters}
-        self._stage = ""
+        self.stage = ""
         self._open = [_Visit("", self._modules.get(""))]
         self._rules: dict[Any, Rule] = {}
         self._products: dict[int, tuple[StorageWeakRef, _Product]] = {}  # by the address of their storage
@@ -170,12 +173,24 @@ class Counter(TorchDispatchMode):
     def enter_stage(self, stage: str) -> None:
         """Charge what follows to rows of their own, which belong to this stage."""
         self._open[-1].row = None
-        self._stage = stage
+        self.stage = stage
 
     def new_row(self) -> int:
         """Charge what follows to rows of their own; returns the number of rows so far."""
         self._open[-1].row = None
         return len(self.rows)
+
+    def unused(self, parts: Iterable[str]) -> frozenset[str]:
+        """Names of parameters of these parts that nothing has used yet."""
+        names = [name for name, _ in self._unused.values()]
+        return frozenset(name for name in names if name.startswith(tuple(f"{part}." for part in parts)))
+
+    def charge_again(self, rows: list[Row]) -> None:
+        """Charge what was counted in another model of which this part is the same; the rows become part of both."""
+        self._open[-1].row = None
+        used = {name for row in rows for name in row.parameters}
+        self._unused = {key: named for key, named in self._unused.items() if named[0] not in used}
+        self.rows += rows
 
     def profile(self) -> Profile:
         """What was counted so far; modules whose parameters nothing used are listed last."""
@@ -191,7 +206,7 @@ class Counter(TorchDispatchMode):
         visit = self._open[-1]
         if visit.row is None:
             kind = "function" if visit.module is None else type(visit.module).__name__
-            visit.row = Row(visit.name, kind, stage=self._stage)
+            visit.row = Row(visit.name, kind, stage=self.stage)
             self.rows.append(visit.row)
         return visit.row
 

@@ -55,7 +55,7 @@ def _empty_like(x: Tensor) -> Tensor:
     """As `torch.empty_like`: without gaps, the dimensions in the same order in memory."""
     if x.is_contiguous():
         return _empty(x.shape, x)
-    order = sorted(range(x.ndim), key=lambda dim: -x.stride(dim))
+    order = sorted(range(x.ndim), key=lambda dim: -x.stride()[dim])
     return _empty([x.shape[dim] for dim in order], x).permute([order.index(dim) for dim in range(x.ndim)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class Row:
     bytes: int = 0
     stage: str = ""
     ops: dict[str, OperatorCount] = field(default_factory=dict)
+
+    def copy(self) -> Row:
+        """The same in other objects."""
+        ops = {name: replace(op) for name, op in self.ops.items()}
+        return replace(self, parameters=dict(self.parameters), ops=ops)
 
     @property
     def macs(self) -> int:

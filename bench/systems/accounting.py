@@ -24,6 +24,7 @@ from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.system import CROP_SIZE, LOW_SIZE, SPECTROGRAM_SIZE
 from adaptive_models.temporal_sampler import TemporalSampler
 from bench.counting.count import count_flops
+from bench.counting.meta import unfilled
 from bench.counting.profile import Profile
 from bench.records.counts import Stages
 from bench.systems.workloads import WORKLOADS
@@ -61,8 +62,7 @@ def published_spatial(workload: str, crops: int) -> int:
 
 def published_stages(workload: str, crops: int) -> Stages:
     """O_pre and O_full of Tables II and V."""
-    hallucinator = _count(Hallucinator, ATTENTION).flops
-    sampler = _count(lambda: TemporalSampler(max_skip=1), ATTENTION, ATTENTION, ()).flops
+    hallucinator, sampler = _hallucinator(), _temporal_sampler()
     audio = FEATURES if WORKLOADS[workload].audio else 0
     head = _gru(FEATURES + audio + FEATURES * crops, workload)
     prescan = _first_half() + hallucinator + sampler
@@ -75,6 +75,16 @@ def _networks(workload: str, crops: int) -> int:
 
 
 @cache
+def _hallucinator() -> int:
+    return _count(Hallucinator, ATTENTION).flops
+
+
+@cache
+def _temporal_sampler() -> int:
+    return _count(lambda: TemporalSampler(max_skip=1), ATTENTION, ATTENTION, ()).flops
+
+
+@cache
 def _san19(channels: int, side: int) -> int:
     return _count(lambda: build_backbone("san19", channels), (channels, side, side)).flops
 
@@ -82,7 +92,7 @@ def _san19(channels: int, side: int) -> int:
 @cache
 def _first_half() -> int:
     profile = _count(lambda: build_backbone("san19"), (3, LOW_SIZE, LOW_SIZE))
-    with torch.device("meta"):
+    with torch.device("meta"), unfilled():
         names = [name for name, _ in build_backbone("san19").named_modules()]
     last = max(index for index, name in enumerate(names) if name.startswith("layer3.0"))
     return sum(row.flops for row in profile.rows if row.name in names[: last + 1])
@@ -96,6 +106,6 @@ def _gru(features: int, workload: str) -> int:
 
 def _count(build: Callable[[], nn.Module], *shapes: tuple[int, ...]) -> Profile:
     """Count a model on one sample of these shapes in the `paper` convention, without memory for its weights."""
-    with torch.device("meta"):
+    with torch.device("meta"), unfilled():
         model = build().eval()
         return count_flops(model, *(torch.empty(1, *shape) for shape in shapes), convention="paper")

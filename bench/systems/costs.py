@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from adaptive_models.stepwise import Stepwise
 from adaptive_models.system import AdaptiveSystem
 from bench.counting.count import CROSS_CHECKS, count_flops
 from bench.counting.counter import Counter, counting
-from bench.counting.isolation import undisturbed
+from bench.counting.isolation import operators_whole, undisturbed
 from bench.counting.meta import unfilled
 from bench.counting.profile import Grouping, Profile
+from bench.counting.shared import count_shared, description
 from bench.errors import RunError, UsageError, in_words
 from bench.published.tables import FRAMES, VALIDATION_CLIPS, published_shares, read_table
 from bench.records.counts import Stages
@@ -182,8 +183,14 @@ def _count_undisturbed(system: System, convention: str) -> Profile:
 def _count_model(model: nn.Module, system: System, convention: str) -> Profile:
     if isinstance(model, Stepwise) and system.adaptive:
         return count_stages(model, system.inputs, convention)
-    args, kwargs = _inputs(system, _device_of(model))
-    return count_flops(model, *args, convention=convention, **kwargs)
+    device = _device_of(model)
+    args, kwargs = _inputs(system, device)
+    if device.type != "meta" or convention in CROSS_CHECKS:
+        return count_flops(model, *args, convention=convention, **kwargs)
+    counter = Counter(model, convention)  # no need of a copy: the model was built to be counted
+    with operators_whole(), torch.inference_mode(), counting(counter):
+        model(*args, **kwargs)
+    return counter.profile()
 
 
 def _inputs(system: System, device: torch.device) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
@@ -209,15 +216,29 @@ def count_stages(model: Stepwise, inputs: Mapping[str, Sequence[int]], conventio
     """Count the stages of one step of one video with every frame full, in the order in which they run."""
     device = _device_of(model)
     counter = Counter(model, convention)
+    parts = _described_parts(model) if device.type == "meta" else {}
 
     def count(stage: str, *args: Any) -> Any:
         counter.enter_stage(stage)
+        function = getattr(model, stage)
+        if stage in parts:
+            return count_shared(counter, parts[stage], function, *args)
         with counting(counter):
-            return getattr(model, stage)(*args)
+            return function(*args)
 
     with torch.inference_mode():
         model.trace(count, {name: torch.zeros(1, *shape, device=device) for name, shape in inputs.items()})
     return replace(counter.profile(), device=device.type)
+
+
+def _described_parts(model: Stepwise) -> dict[str, dict[str, Hashable]]:
+    """Of each stage that says what it depends on, descriptions of that; of none, if that is not possible."""
+    names = {name for depends in model.depends_on.values() for name in depends}
+    try:
+        of_all = {name: description(getattr(model, name)) for name in names} | {"": description(type(model))}
+    except TypeError:
+        return {}
+    return {stage: {name: of_all[name] for name in ("", *depends)} for stage, depends in model.depends_on.items()}
 
 
 def operating_point(system: System, policy: str = "published") -> tuple[Shares, str]:
