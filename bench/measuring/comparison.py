@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from bench.measuring.statistics import Interval, bounds, percentile, resampled
+from bench.measuring.statistics import Interval, Percentile, bounds, resampled
 
 THRESHOLD = 0.015
 """Ratios nearer to 1 than this are never called a difference: the bootstrap does not know all of the noise."""
@@ -215,7 +215,7 @@ def judge_mixtures(
 
     def ratio(q: float) -> Interval:
         (a, drawn_a), (b, drawn_b) = (
-            [np.sum([weight * percentile(q)(each[position]) for weight, *each in side], axis=0) for position in (0, 1)]
+            [np.sum([weight * Percentile(q)(each[position]) for weight, *each in side], axis=0) for position in (0, 1)]
             for side in sides
         )
         return Interval(float(b / a), *bounds(drawn_b / drawn_a))
@@ -229,7 +229,7 @@ def _within_rounds(pairs: np.ndarray) -> np.ndarray:
 
 
 def _ratio(pairs: np.ndarray, drawn: np.ndarray, q: float) -> Interval:
-    statistic = percentile(q)
+    statistic = Percentile(q)
 
     def ratio(samples: np.ndarray) -> np.ndarray:
         return statistic(samples[..., 1]) / statistic(samples[..., 0])

@@ -6,8 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bench.measuring.statistics import Interval, bounds, drift, interval, modes, percentile, resampled, samples_needed
+from bench.measuring.statistics import (
+    Interval,
+    Percentile,
+    bounds,
+    drift,
+    interval,
+    modes,
+    resampled,
+    samples_needed,
+    statistics_of_resamples,
+)
 from bench.records.measurement import BatchSamples, FrameSamples, Record, ReferenceSamples, Timing
+from bench.records.once import once_per_record
 
 PERCENTILES = (50, 90, 99)
 DECISIONS = ("full", "prescan", "skip")
@@ -20,6 +31,7 @@ MATERIAL = 0.05
 """Kinds of samples that take a smaller part of the time need not converge."""
 
 
+@once_per_record
 def samples_by_kind(timing: Timing) -> dict[str, list[float]]:
     """Seconds of a call, by the decision on its frame, or of "batch"; kinds without samples are left out."""
     if timing.frames is None:
@@ -44,7 +56,7 @@ def widest(kinds: Mapping[str, Sequence[float]]) -> float:
     needed = samples_needed(50)
     return max(
         (
-            interval(seconds, percentile(50)).half_width if len(seconds) >= needed else float("inf")
+            interval(seconds, Percentile(50)).half_width if len(seconds) >= needed else float("inf")
             for seconds in material(kinds).values()
         ),
         default=float("inf"),
@@ -55,14 +67,22 @@ def frame_latency(record: Record, decision: str, q: float) -> Interval | None:
     """Percentile of the seconds of a frame with that decision; None if there are too few samples to tell.
 
     A median is told of three samples or more, and `warnings` says if it takes more to trust it.
-    Of a system that takes several frames in one call, the call's time by its frames.
     """
+    seconds = frame_seconds(record, decision)
+    return interval(seconds, Percentile(q)) if tells(seconds, q) else None
+
+
+def frame_seconds(record: Record, decision: str) -> list[float]:
+    """Seconds of each frame with that decision; where a call takes several frames, its time by their number."""
     if record.timing is None or record.counts is None:
-        return None
-    seconds = samples_by_kind(record.timing).get(decision, [])
-    if len(seconds) < (3 if q == 50 else samples_needed(q)):
-        return None
-    return interval(seconds, percentile(q)).scaled(1 / record.counts.frames)
+        return []
+    frames = record.counts.frames
+    return [seconds / frames for seconds in samples_by_kind(record.timing).get(decision, [])]
+
+
+def tells(samples: Sequence[float], q: float) -> bool:
+    """Whether there are enough samples to tell of a percentile: of a median, three."""
+    return len(samples) >= (3 if q == 50 else samples_needed(q))
 
 
 def clip_seconds(record: Record) -> list[float]:
@@ -78,7 +98,7 @@ def clip_seconds(record: Record) -> list[float]:
 def clip_latency(record: Record, q: float) -> Interval | None:
     """Percentile of the seconds of a clip in single-stream; None if there are too few to tell."""
     seconds = clip_seconds(record)
-    return interval(seconds, percentile(q)) if len(seconds) >= (3 if q == 50 else samples_needed(q)) else None
+    return interval(seconds, Percentile(q)) if tells(seconds, q) else None
 
 
 def decode_seconds(record: Record) -> float | None:
@@ -141,7 +161,8 @@ def _weighed(kinds: Mapping[str, Sequence[float]], shares: Mapping[str, float]) 
     generator = np.random.default_rng(0)
     for kind, samples in kinds.items():
         value += shares[kind] / 100 * float(np.median(samples))
-        drawn = drawn + shares[kind] / 100 * np.median(resampled(np.asarray(samples), generator), axis=1)
+        medians = statistics_of_resamples(np.asarray(samples), Percentile(50), generator)
+        drawn = drawn + shares[kind] / 100 * medians
     return Interval(value, *bounds(drawn))
 
 

@@ -14,7 +14,7 @@ from bench.measuring.calibration import Calibration
 from bench.measuring.clock import Clock, repeat_until, warm_up
 from bench.measuring.machine import Watch
 from bench.measuring.metrics import DECISIONS, material
-from bench.measuring.statistics import resampled, samples_needed
+from bench.measuring.statistics import Percentile, samples_needed, statistics_of_resamples
 from bench.measuring.subject import Subject
 from bench.records.measurement import BatchSamples, FrameSamples, ReferenceSamples, Settings, Timing
 
@@ -217,8 +217,7 @@ def have_converged(kinds: Mapping[str, Sequence[float]], width: float) -> bool:
     for seconds in material(kinds).values():
         if len(seconds) < FEWEST:
             return False
-        drawn = resampled(np.asarray(seconds), generator, QUICK_RESAMPLES)
-        medians = np.median(drawn, axis=1, overwrite_input=True)
+        medians = statistics_of_resamples(np.asarray(seconds), Percentile(50), generator, QUICK_RESAMPLES)
         if NORMAL_BOUND * medians.std() > QUICK_PART * width * np.median(seconds):
             return False
     return True

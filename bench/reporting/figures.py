@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 
 from adaptive_models.san import SAN, build_san
 from adaptive_models.system import CROP_SIZE, HIGH_SIZE, LOW_SIZE
-from bench.counting.count import count_flops
+from bench.counting.counter import Counter, counting
+from bench.counting.isolation import undisturbed
+from bench.counting.meta import unfilled
 from bench.counting.profile import Profile
 from bench.reporting.style import ONE_COLUMN, print_style, save_figure
 
@@ -31,9 +33,9 @@ def complexity_by_size(sizes: Iterable[int] = SIZES) -> pd.DataFrame:
     Raises:
         ValueError: a size below 32.
     """
-    rows = []
+    model, rows = _san19(), []
     for size in sizes:
-        profile = _count(_san19(), size)
+        profile = _count(model, size)
         exact = sum(op.exact for row in profile.rows for op in row.ops.values())
         rows.append((size, profile.flops / 1e9, exact / 1e9, profile.macs / 1e9))
     return pd.DataFrame(rows, columns=["size", "gflops_paper", "gflops_exact", "gmacs"])
@@ -127,9 +129,12 @@ FIGURES: dict[str, Callable[[Path], list[Path]]] = {"fig3": fig3, "fig13": fig13
 
 
 def _san19() -> SAN:
-    with torch.device("meta"):
+    with torch.device("meta"), unfilled():
         return build_san("san19").eval()
 
 
 def _count(model: SAN, size: int) -> Profile:
-    return count_flops(model, torch.empty(1, 3, size, size, device="meta"), convention="paper")
+    counter, image = Counter(model, "paper"), torch.empty(1, 3, size, size, device="meta")
+    with undisturbed(), torch.inference_mode(), counting(counter):
+        model(image)
+    return counter.profile()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from bench.measuring.energy import joules_per_frame
@@ -13,13 +14,14 @@ from bench.measuring.metrics import (
     DECISIONS,
     PERCENTILES,
     calibration_seconds,
-    clip_latency,
+    clip_seconds,
     decode_seconds,
-    frame_latency,
+    frame_seconds,
     operating_shares,
     peak_bytes,
     seconds_per_frame,
     speed_up,
+    tells,
     warnings,
 )
 from bench.measuring.statistics import Interval
@@ -171,9 +173,12 @@ def _detail(record: Record) -> dict[str, Any]:
     """A row of `details`."""
     if record.status.state != "ok":
         return {"warnings": ""}
-    found = {(name, q): frame_latency(record, name, q) for name in DECISIONS for q in PERCENTILES}
-    found |= {("clip", q): clip_latency(record, q) for q in PERCENTILES}
-    latencies = {f"{name}_ms_p{q}": each and each.value * 1e3 for (name, q), each in found.items()}
+    samples = {name: frame_seconds(record, name) for name in DECISIONS} | {"clip": clip_seconds(record)}
+    latencies = {
+        f"{name}_ms_p{q}": value * 1e3 if tells(seconds, q) else None
+        for name, seconds in samples.items()
+        for q, value in zip(PERCENTILES, np.percentile(seconds or [np.nan], PERCENTILES).tolist(), strict=True)
+    }
     return {**latencies, "warnings": "; ".join(warnings(record))}
 
 

@@ -224,7 +224,6 @@ def energy(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> lis
             names[axes] = part, labels
         handles = [Patch(color="0.3", label="no $T$"), *_sampler_handles(data, colours)]
         figure.legend(handles=handles, loc="outside right center", frameon=False)
-        figure.draw_without_rendering()  # sizes of panels, which decide where names have room
         for axes, (part, labels) in names.items():
             points = part["joules_per_frame"].to_numpy(), part["top1_published"].to_numpy()
             line = {"arrowstyle": "-", "color": "0.4", "linewidth": 0.5}

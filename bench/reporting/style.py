@@ -52,6 +52,7 @@ def save_figure(figure: Figure, data: pd.DataFrame, name: str, out: Path) -> lis
     for suffix, metadata in undated.items():
         paths.append(out / f"{name}.{suffix}")
         write_file(paths[-1], partial(figure.savefig, format=suffix, dpi=_DOTS_PER_INCH, metadata=metadata))
+        figure.set_layout_engine("none")  # the other picture has the same layout, which takes half of the time
     paths.append(out / f"{name}.csv")
     write_text(paths[-1], data.to_csv(index=False, lineterminator="\n"))
     return paths

@@ -11,16 +11,17 @@ from scipy.stats import norm
 
 from bench.measuring.statistics import (
     Interval,
+    Percentile,
     drift,
     interval,
     is_steady,
     modes,
-    percentile,
     resampled,
     samples_needed,
+    statistics_of_resamples,
 )
 
-MEDIAN = percentile(50)
+MEDIAN = Percentile(50)
 times = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40)
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 ONE_MODE: dict[str, Draw] = {
@@ -63,7 +64,31 @@ def test_samples_needed_are_the_fewest_of_which_two_lie_beyond(q: float, confide
 @given(times, st.floats(0, 100))
 def test_percentiles_are_numpys_along_the_last_axis(values: list[float], q: float) -> None:
     both = np.array([values, values[::-1]])
-    assert percentile(q)(both) == pytest.approx([np.percentile(values, q)] * 2)
+    assert Percentile(q)(both) == pytest.approx([np.percentile(values, q)] * 2)
+
+
+@given(st.lists(st.sampled_from([0.5, 1.0, 1.25, 3.0]) | st.floats(1e-6, 1e3), min_size=1, max_size=40), st.data())
+def test_percentiles_of_resamples_are_numpys(values: list[float], data: st.DataObject) -> None:
+    samples, q = np.array(values), data.draw(st.sampled_from([0, 10, 50, 90, 100]) | st.floats(0, 100))
+    drawn = resampled(samples, np.random.default_rng(1), 50)
+    made = Percentile(q).of_resamples(samples, np.random.default_rng(1), 50)
+    assert made == pytest.approx(np.percentile(drawn, q, axis=1), rel=1e-12)
+
+
+def test_percentiles_of_resamples_of_more_than_16_bits() -> None:
+    samples = np.random.default_rng(0).random(40_000)
+    drawn = resampled(samples, np.random.default_rng(1), 20)
+    made = statistics_of_resamples(samples, MEDIAN, np.random.default_rng(1), 20)
+    assert made == pytest.approx(np.median(drawn, axis=1), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 100])
+def test_resamples_are_those_of_positions_in_a_circle(n: int) -> None:
+    length = max(1, round(n**0.5))
+    starts = np.random.default_rng(5).integers(0, n, size=(7, -(-n // length)))
+    positions = [[(start + step) % n for start in row for step in range(length)][:n] for row in starts]
+    samples = np.random.default_rng(6).random((n, 2))
+    assert (resampled(samples, np.random.default_rng(5), 7) == samples[positions]).all()
 
 
 @given(st.integers(1, 300), st.integers(0, 99))
@@ -89,7 +114,7 @@ def test_pairs_stay_pairs() -> None:
 
 @given(times, st.floats(0, 100))
 def test_interval_estimates_by_the_statistic_and_lies_within_the_samples(values: list[float], q: float) -> None:
-    estimate = interval(values, percentile(q))
+    estimate = interval(values, Percentile(q))
     assert estimate.value == pytest.approx(np.percentile(values, q))
     assert min(values) * (1 - 1e-9) <= estimate.low <= estimate.high <= max(values) * (1 + 1e-9)
 
@@ -127,7 +152,7 @@ def test_interval_holds_the_truth_about_as_often_as_it_says_only_because_of_bloc
     for _ in range(repeats):
         values = 10 + autoregressive(generator, 200, correlation=0.5)
         for order, samples in (("in order", values), ("shuffled", generator.permutation(values))):
-            estimate = interval(samples.tolist(), percentile(q))
+            estimate = interval(samples.tolist(), Percentile(q))
             held[order] += estimate.low <= truth <= estimate.high
     assert 0.8 <= held["in order"] / repeats <= 0.99
     assert held["shuffled"] / repeats <= held["in order"] / repeats - 0.05
