@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import is_
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -64,26 +65,46 @@ def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
     return cast("Result", found[1])
 
 
-def _state(layer: nn.Module) -> State | None:
-    """Address and version of each weight; None in training, with hooks, or with weights that have no versions.
+class _Weights:
+    """The weights of a layer, and what tells that they are as before: asked of hundreds of layers at every call.
 
-    For hundreds of modules at every call, it reads their dictionaries itself.
+    It keeps the dictionaries that modules keep their parts in, not the parts: what is exchanged there is noticed.
     """
-    modules: list[nn.Module | None] = [layer]
-    weights: list[Tensor | None] = []
-    for module in modules:
-        if module is None:
-            continue
-        own = vars(module)
-        if own["training"] or own["_forward_hooks"] or own["_forward_pre_hooks"]:
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.modules = [vars(module) for module in layer.modules()]
+        self.hooks = [own[name] for own in self.modules for name in ("_forward_hooks", "_forward_pre_hooks")]
+        self.groups = [own[name] for own in self.modules for name in ("_parameters", "_buffers", "_modules")]
+        self.parts = self._parts()
+        self.tensors = [part for part in self.parts if isinstance(part, Tensor)]
+
+    def _parts(self) -> list[Any]:
+        return [part for group in self.groups for part in group.values()]
+
+    def are_those_of_the_layer(self) -> bool:
+        """Whether no part of the layer was exchanged."""
+        parts = self._parts()
+        return len(parts) == len(self.parts) and all(map(is_, parts, self.parts))
+
+    def state(self) -> State | None:
+        """See `_state`."""
+        if any(self.hooks) or any(own["training"] for own in self.modules):
             return None
-        weights += own["_parameters"].values()
-        weights += own["_buffers"].values()
-        modules += own["_modules"].values()
-    try:
-        return [(each.data_ptr(), each._version) for each in weights if each is not None]
-    except RuntimeError:  # made in inference mode
-        return None
+        try:
+            return [(each.data_ptr(), each._version) for each in self.tensors]
+        except RuntimeError:  # made in inference mode
+            return None
+
+
+_WEIGHTS: WeakKeyDictionary[nn.Module, _Weights] = WeakKeyDictionary()
+
+
+def _state(layer: nn.Module) -> State | None:
+    """Address and version of each weight; None in training, with hooks, or with weights that have no versions."""
+    weights = _WEIGHTS.get(layer)
+    if weights is None or not weights.are_those_of_the_layer():
+        weights = _WEIGHTS[layer] = _Weights(layer)
+    return weights.state()
 
 
 def _is_like(weight: Tensor, x: Tensor) -> bool:
@@ -105,6 +126,10 @@ class Dense:
             return _kept(filled.unflatten(1, (-1, columns)).transpose(0, 1))
 
 
+Located: TypeAlias = tuple[tuple[int, ...], tuple[Tensor, ...]]
+"""Addresses of tensors, and the tensors, which are there as long as these are kept."""
+
+
 @dataclass(frozen=True)
 class Pairwise:
     """Weights from differences: D inputs of the relation, G groups; widths filled up as `native.lanes` wants them."""
@@ -115,6 +140,7 @@ class Pairwise:
     position: Tensor  # (2, 2): coordinates to position features, in double precision
     position_shift: Tensor  # (2,)
     places: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    located: dict[tuple[int, int, int], Located] = field(default_factory=dict)  # by height, width, side of a footprint
 
     def places_of(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Position features (H * W, 2) of queries and of keys, scaled and shifted by the norm of differences."""

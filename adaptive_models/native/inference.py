@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
 
 from adaptive_models import native
-from adaptive_models.folding import Dense, Pairwise, Patchwise
+from adaptive_models.folding import Dense, Located, Pairwise, Patchwise
 from adaptive_models.maps import Maps, reflected
 
 
@@ -37,12 +37,11 @@ def attend(weigh: Pairwise | Patchwise, maps: Maps, attention: bool) -> tuple[Te
     sizes = (maps.images, maps.height, maps.width, maps.rows.shape[1], maps.relation, maps.values, maps.groups)
     results = (_pointer(sums), sums.shape[1], None if looked_at is None else _pointer(looked_at))
     if isinstance(weigh, Pairwise):
-        tensors = (
-            *weigh.places_of(maps.height, maps.width),
-            *(weigh.first, weigh.bias, weigh.second),
-            *_neighbours(maps.height, maps.width, maps.side),
-        )
-        call: ctypes.Structure = _Pairwise(_pointer(maps.rows), *sizes, *map(_pointer, tensors), *results)
+        footprint = maps.height, maps.width, maps.side
+        if footprint not in weigh.located:
+            weigh.located[footprint] = _located(weigh, *footprint)
+        addresses, _ = weigh.located[footprint]
+        call: ctypes.Structure = _Pairwise(_pointer(maps.rows), *sizes, *addresses, *results)
         _operators().foveabench_pairwise(ctypes.byref(call))
     else:
         tensors = (
@@ -55,12 +54,28 @@ def attend(weigh: Pairwise | Patchwise, maps: Maps, attention: bool) -> tuple[Te
     return sums, looked_at
 
 
+def _located(weigh: Pairwise, height: int, width: int, side: int) -> Located:
+    """All that is the same for every map of these sizes."""
+    tensors = (
+        *weigh.places_of(height, width),
+        *(weigh.first, weigh.bias, weigh.second),
+        *_neighbours(height, width, side),
+    )
+    return tuple(map(_pointer, tensors)), tensors
+
+
 def rectify(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Scale and shift the channels of contiguous rows (N, C), and cut off at 0."""
     out = torch.empty_like(rows)
-    pointers = (ctypes.c_void_p(_pointer(each)) for each in (rows, scale, shift, out))
-    _operators().foveabench_rectify(*pointers, *map(ctypes.c_int64, rows.shape))
+    _rectify()(*map(_pointer, (rows, scale, shift, out)), *rows.shape)
     return out
+
+
+@cache
+def _rectify() -> Callable[..., None]:
+    function = _operators().foveabench_rectify
+    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2
+    return function
 
 
 FEW_ROWS, MANY_WEIGHTS = 64, 2**17

@@ -166,6 +166,44 @@ def test_weights_that_change_are_folded_again(kind: str, channels: int) -> None:
         assert close(after, network(x))
 
 
+@pytest.mark.parametrize("kind", ["pairwise", "patchwise"])
+def test_parts_that_are_exchanged_inside_a_layer_are_noticed(kind: str) -> None:
+    torch.manual_seed(0)
+    network = trained_by_chance(SAN((0, 0, 1, 1, 1), kind, widths=(64,) * 5, split="layer2.0"))
+    block, x = network.get_submodule("layer2.0"), torch.randn(1, 3, 64, 64)
+    spare = trained_by_chance(SAN((0, 0, 1, 1, 1), kind, widths=(64,) * 5)).get_submodule("layer2.0")
+
+    def exchange_parameter() -> None:
+        block.bn1.weight = nn.Parameter(torch.rand_like(block.bn1.weight))
+
+    def exchange_data() -> None:
+        block.bn1.bias.data = torch.rand_like(block.bn1.bias)
+
+    def exchange_buffer() -> None:
+        block.bn1.running_mean = torch.rand_like(block.bn1.running_mean)
+
+    def exchange_module() -> None:
+        block.sam.weigh = spare.sam.weigh
+
+    def exchange_module_within() -> None:
+        block.sam.weigh[-1] = nn.Conv2d(*block.sam.weigh[-1].weight.shape[1::-1], 1)
+
+    def add_bias() -> None:
+        block.conv.bias = nn.Parameter(torch.rand(len(block.conv.weight)))
+
+    for change in (
+        exchange_parameter, exchange_data, exchange_buffer, exchange_module, exchange_module_within, add_bias
+    ):  # fmt: skip
+        with torch.inference_mode():
+            before = network(x)
+        change()
+        with torch.inference_mode():
+            after = network(x)
+        with layer_by_layer():
+            assert close(after, network(x)), change.__name__
+        assert not torch.equal(after, before), change.__name__
+
+
 def test_with_gradients_in_training_or_in_another_precision_layers_run() -> None:
     network, x = trained_by_chance(build_backbone("san-mini")), torch.randn(1, 3, 64, 64)
     names = network._order
