@@ -68,7 +68,7 @@ def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
 class _Weights:
     """The weights of a layer, and what tells that they are as before: asked of hundreds of layers at every call.
 
-    It keeps the dictionaries that modules keep their parts in, not the parts: what is exchanged there is noticed.
+    It keeps the dictionaries that modules have their parts in, and what was in them: what is exchanged is noticed.
     """
 
     def __init__(self, layer: nn.Module) -> None:

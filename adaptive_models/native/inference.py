@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -67,16 +67,14 @@ def _located(weigh: Pairwise, height: int, width: int, side: int) -> Located:
 def rectify(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Scale and shift the channels of contiguous rows (N, C), and cut off at 0."""
     out = torch.empty_like(rows)
-    _rectify()(*map(_pointer, (rows, scale, shift, out)), *rows.shape)
+    function = _operators().foveabench_rectify
+    function.argtypes = _RECTIFY
+    function(*map(_pointer, (rows, scale, shift, out)), *rows.shape)
     return out
 
 
-@cache
-def _rectify() -> Callable[..., None]:
-    function = _operators().foveabench_rectify
-    function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_int64] * 2
-    return function
-
+_RECTIFY = (ctypes.c_void_p,) * 4 + (ctypes.c_int64,) * 2
+"""Rows, scale, shift and results; number of rows and of channels."""
 
 FEW_ROWS, MANY_WEIGHTS = 64, 2**17
 """Products of at most so many rows and at least so many weights take longer to arrange for torch than to compute."""
