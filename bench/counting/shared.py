@@ -19,7 +19,10 @@ from bench.counting.counter import Counter, counting
 from bench.counting.profile import Row
 
 KEPT = 512
-"""Parts of which counts are kept, those asked for last; a part of SAN19 takes about 100 KB."""
+"""Parts of which counts are kept, those asked for last."""
+
+_TELLING = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase)
+"""Layers that networks have hundreds of, and that say all that they compute of themselves."""
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _HOOKS = tuple(name for name in _OF_EVERY_MODULE if name.endswith(("_hooks", "_pre_hooks")))
@@ -92,11 +95,11 @@ def description(value: Any) -> Hashable:
 
 
 def _structure(module: nn.Module) -> tuple[Any, ...]:
-    """A module without its children; a layer of torch is what it says of itself."""
+    """A module without its children."""
     kind, state = type(module), vars(module)
     if any(state[name] for name in _HOOKS):
         raise TypeError("hooks")
-    if kind.__module__.startswith("torch.nn.modules.") and "forward" not in state:
+    if issubclass(kind, _TELLING) and kind.__module__.startswith("torch.nn.modules.") and "forward" not in state:
         own: Any = module.extra_repr()
     else:
         own = {name: value for name, value in state.items() if name not in _OF_EVERY_MODULE}

@@ -173,6 +173,10 @@ def layers() -> Iterator[tuple[str, nn.Module]]:
         yield "GRU", nn.GRU(2, 3)
         yield "layers", nn.GRU(2, 3, 2)
         yield "both", nn.GRU(2, 3, bidirectional=True)
+        yield "RNN", nn.RNN(2, 3)
+        yield "nonlinearity", nn.RNN(2, 3, nonlinearity="relu")
+        yield "attention", nn.MultiheadAttention(4, 1)
+        yield "heads", nn.MultiheadAttention(4, 2)
         yield "name", nn.Sequential(nn.Conv2d(2, 3, 1))
         yield "twice", nn.Sequential(*[nn.ReLU()] * 2)
 
