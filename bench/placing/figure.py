@@ -42,7 +42,7 @@ def draw(frame: pd.DataFrame, title: str, name: str, out: Path) -> list[Path]:
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_axis_off()
         handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2 * columns, frameon=False)
         figure.suptitle(title, fontsize=7)
         return save_figure(figure, frame, name, out)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from made_up_records import MakeRecord, made_up_record
+from matplotlib.figure import Figure
 
 from bench.records.evaluation import SCHEMA, ClipOutcome, Evaluation
 from bench.systems.builtin import registry
@@ -101,3 +102,21 @@ def made_up() -> Callable[..., Evaluation]:
         return Evaluation(**(whole | changes))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_a_figure_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test draws lies on its canvas: labels, names and legends, too."""
+    save = Figure.savefig
+
+    def checked(figure: Figure, *arguments: Any, **options: Any) -> None:
+        save(figure, *arguments, **options)
+        usual = figure.dpi
+        figure.set_dpi(options.get("dpi", usual))  # letters are a little wider at fewer dots
+        drawn = figure.get_tightbbox()
+        figure.set_dpi(usual)
+        width, height = figure.get_size_inches()
+        over = max(-drawn.x0, -drawn.y0, drawn.x1 - width, drawn.y1 - height)
+        assert over < 0.01, f"{over:.2f} inches of the figure are cut off"
+
+    monkeypatch.setattr(Figure, "savefig", checked)
