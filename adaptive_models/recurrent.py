@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from adaptive_models import native
 from adaptive_models.native import inference
-from adaptive_models.unwatched import unwatched
+from adaptive_models.native.pages import into_large_pages
+
+_IN_LARGE_PAGES: WeakKeyDictionary[nn.Module, list[int]] = WeakKeyDictionary()
+"""The addresses of weights that were moved."""
 
 FEW_SEQUENCES = 16
 """Of up to so many at once (1, 2, 4, 8, 16 were timed) the operator is faster than torch."""
@@ -25,6 +29,7 @@ class GRU(nn.GRU):
         """As `torch.nn.GRU.forward`."""
         if not self._suits(input, hx):
             return super().forward(input, hx)
+        self._into_large_pages()
         time = 1 if self.batch_first else 0
         output = input.select(time, 0).contiguous()
         if hx is None:
@@ -35,21 +40,23 @@ class GRU(nn.GRU):
             layers.append(output)
         return output.unsqueeze(time), torch.stack(layers)
 
+    def _into_large_pages(self) -> None:
+        """Once for the weights that there are: it takes as long as many steps."""
+        weights = [weight for weight in self._flat_weights if weight is not None]
+        addresses = [weight.data_ptr() for weight in weights]
+        if _IN_LARGE_PAGES.get(self) != addresses:
+            into_large_pages(*weights)
+            _IN_LARGE_PAGES[self] = addresses
+
     def _suits(self, x: Any, hx: Tensor | None) -> bool:
         """Whether this is a step for `inference.gru_step`."""
         return (
-            unwatched(x)
+            native.suits_inference(x, *self._flat_weights)
             and x.ndim == 3
             and x.shape[1 if self.batch_first else 0] == 1
             and 0 < x.shape[0 if self.batch_first else 1] <= FEW_SEQUENCES
             and not (self.training or self.bidirectional or self.proj_size)
-            and native.operators() is not None
-            and all(_is_plain(each) for each in (x, *self._flat_weights))
             and all(each.is_contiguous() for layer in self.all_weights for each in layer)
-            and (hx is None or (_is_plain(hx) and hx.shape == self.get_expected_hidden_size(x, None)))
+            and (hx is None or (native.suits_inference(hx) and hx.shape == self.get_expected_hidden_size(x, None)))
             and x.shape[2] == self.input_size
         )
-
-
-def _is_plain(tensor: Any) -> bool:
-    return type(tensor) in (Tensor, nn.Parameter) and tensor.dtype is torch.float32 and tensor.device.type == "cpu"

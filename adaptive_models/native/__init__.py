@@ -1,8 +1,9 @@
 """Local attention and what is beside it, compiled for this processor when the package is built, if a compiler is there.
 
 `footprints.cpp` opens footprints without copies, for training; `pairwise.cpp` and `patchwise.cpp` are the whole of
-attention, for inference, `linear.cpp` the convolutions beside it where a map is small, and `recurrent.cpp` single steps
-of GRUs. Where they cannot run, the plain versions of `adaptive_models.attention`, or torch's own layers, do.
+attention, for inference, `linear.cpp` the convolutions beside it where a map is small, `recurrent.cpp` single steps of
+GRUs, and `similarity.cpp` the SSIM of small maps. Where they cannot run, the plain versions of
+`adaptive_models.attention`, or torch's own layers, do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from adaptive_models.unwatched import unwatched
 
 BUILDS = {"AVX512": ("v4", "v3", "base"), "AVX2": ("v3", "base")}
 """Which builds a processor can run, the fastest first, by what torch says of it."""
@@ -49,6 +52,11 @@ def panel() -> int:
     return found.foveabench_panel() if found else 1
 
 
+def suits_inference(*tensors: Any) -> bool:
+    """Whether these are tensors for the operators of inference: float32 on a CPU, in inference that nobody follows."""
+    return all(map(_is_plain, tensors)) and unwatched(tensors[0]) and operators() is not None
+
+
 def suits_training(*maps: Tensor) -> bool:
     """Whether these are tensors for `Subtract` and `Aggregate`: float32 on a CPU, of which some need gradients.
 
@@ -56,12 +64,17 @@ def suits_training(*maps: Tensor) -> bool:
     """
     return (
         torch.is_grad_enabled()
-        and any(map.requires_grad for map in maps)
-        and all(type(map) in (Tensor, torch.nn.Parameter) and map.dtype is torch.float32 for map in maps)
-        and all(map.device.type == "cpu" for map in maps)
+        and any(each.requires_grad for each in maps)
+        and all(map(_is_plain, maps))
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
         and operators() is not None
+    )
+
+
+def _is_plain(tensor: Any) -> bool:
+    return (
+        type(tensor) in (Tensor, torch.nn.Parameter) and tensor.dtype is torch.float32 and tensor.device.type == "cpu"
     )
 
 

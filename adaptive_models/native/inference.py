@@ -1,4 +1,4 @@
-"""The compiled operators of inference: attention, batch norm with ReLU, products of few rows, steps of GRUs."""
+"""The compiled operators of inference: attention, batch norm with ReLU, products of few rows, steps of GRUs, SSIM."""
 
 from __future__ import annotations
 
@@ -113,6 +113,14 @@ def gru_step(inputs: Tensor, memory: Tensor, weights: Sequence[Tensor], biases: 
     return out
 
 
+def similarity(x: Tensor, y: Tensor, window: Tensor, constants: tuple[float, float]) -> Tensor:
+    """SSIM (N,) of contiguous maps (N, C, h, w) under a window (side, side), an odd number, whose weights sum to 1."""
+    out = x.new_empty(len(x))
+    call = _Similarity(_pointer(x), _pointer(y), *x.shape, _pointer(window), len(window), *constants, _pointer(out))
+    _operators().foveabench_similarity(ctypes.byref(call))
+    return out
+
+
 _SIZES = ("images", "height", "width", "stride", "relation", "values", "groups")
 _RESULTS = (("out", ctypes.c_void_p), ("out_stride", ctypes.c_int64), ("attention", ctypes.c_void_p))
 
@@ -162,6 +170,20 @@ class _GRU(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("in", "memory")),
         *((name, ctypes.c_int64) for name in ("sequences", "inputs", "hidden")),
         *((name, ctypes.c_void_p) for name in ("input_weights", "memory_weights", "input_bias", "memory_bias", "out")),
+    )
+
+
+class _Similarity(ctypes.Structure):
+    """`Similarity` of similarity.cpp."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("y", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("images", "channels", "height", "width")),
+        ("window", ctypes.c_void_p),
+        ("side", ctypes.c_int64),
+        *((name, ctypes.c_float) for name in ("c1", "c2")),
+        ("out", ctypes.c_void_p),
     )
 
 

@@ -18,6 +18,7 @@ from adaptive_models.maps import Maps
 from adaptive_models.native import inference
 from adaptive_models.recurrent import FEW_SEQUENCES, GRU
 from adaptive_models.san import KINDS, Bottleneck
+from adaptive_models.ssim import ssim
 
 ROUNDS = 60
 CHANNELS = (32, 64, 96, 128, 160, 256, 512)
@@ -82,6 +83,13 @@ def remember(choose: random.Random) -> None:
         gru(torch.randn(1, sequences, inputs), torch.randn(gru.num_layers, sequences, hidden))
 
 
+def compare(choose: random.Random) -> None:
+    shape = choose.randrange(3), choose.randrange(1, 5), *choose.choice(SIZES)
+    x, y = torch.rand(shape), strange(torch.rand(shape), choose.randrange(4))
+    with torch.inference_mode():
+        ssim(x, y, window=choose.choice((1, 3, 5, 7)))
+
+
 def short_of_a_row() -> None:
     call = inference.attend
 
@@ -101,6 +109,7 @@ def main() -> None:
         infer(choose)
         train(choose)
         remember(choose)
+        compare(choose)
 
 
 if __name__ == "__main__":

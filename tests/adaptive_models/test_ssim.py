@@ -5,9 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
+from adaptive_models import native
+from adaptive_models.native import inference
 from adaptive_models.ssim import ssim
+from bench.counting.count import count_flops
 
 
 def maps(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -79,6 +84,43 @@ def test_runs_on_the_meta_device() -> None:
     x = torch.empty(5, 32, 7, 7, device="meta", dtype=torch.float16)
     result = ssim(x, x)
     assert (result.shape, result.dtype, result.device.type) == ((5,), torch.float16, "meta")
+
+
+@pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
+class TestOperator:
+    """The compiled operator, which inference takes."""
+
+    @given(shape=st.tuples(*(st.integers(1, most) for most in (3, 5, 20, 20))), window=st.sampled_from([1, 3, 5, 7]))
+    def test_equals_double_precision(self, shape: tuple[int, int, int, int], window: int) -> None:
+        x, y = maps(*shape), maps(*shape, seed=1)
+        with torch.inference_mode():
+            found = ssim(x.float(), y.float(), window)
+        assert found.dtype is torch.float32
+        # A window of one has no variance but that of rounding
+        torch.testing.assert_close(found.double(), ssim(x, y, window), rtol=0, atol=1e-5 if window > 1 else 3e-4)
+
+    def test_maps_in_another_layout_are_the_same_maps(self) -> None:
+        x, y = maps(2, 6, 5, 4, dtype=torch.float32), maps(2, 6, 5, 4, seed=1, dtype=torch.float32)
+        with torch.inference_mode():
+            other = ssim(
+                x.contiguous(memory_format=torch.channels_last), y[..., None].expand(-1, -1, -1, -1, 2)[..., 1]
+            )
+            assert other.equal(ssim(x, y))
+
+    def test_what_is_not_a_number_stays_none(self) -> None:
+        x, y = maps(2, 2, 4, 4, dtype=torch.float32), maps(2, 2, 4, 4, seed=1, dtype=torch.float32)
+        x[1, 0, 2, 2] = torch.nan
+        with torch.inference_mode():
+            assert ssim(x, y).isnan().tolist() == [False, True]
+
+    def test_it_is_for_inference_that_nobody_looks_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(inference, "similarity", lambda *_: pytest.fail("not to be called"))
+        x = maps(1, 2, 4, 4, dtype=torch.float32)
+        ssim(x, x)  # gradients may be wanted
+        with torch.inference_mode():
+            ssim(x.double(), x.double())
+            counts = count_flops(torch.nn.CosineSimilarity(), x, x)  # the counter works here
+            assert counts.flops
 
 
 def test_wrong_input_is_named() -> None:
