@@ -10,9 +10,7 @@ namespace {
 
 constexpr int64_t PANEL = COLUMNS * LANES;  // columns of a panel of weights
 constexpr int64_t BLOCK = 12 * TALL;        // rows that share a sweep over the weights
-constexpr int64_t CHUNK_DEPTH = 64;         // depth of what is in the first cache: a part of a panel, and of TALL rows
-constexpr int64_t DEEP = 32;                // products that are summed on their own: long sums round worse
-constexpr int64_t LINE = 16;                // floats of a line of the cache
+constexpr int64_t DEEP = 16;                // of the part of a panel that all rows take in turn, so that it is read once
 
 }  // namespace
 
@@ -45,26 +43,23 @@ inline void interleave(const float* in, int64_t depth, float* out) {
         for (int64_t j = 0; j < ROWS; ++j) out[k * ROWS + j] = in[j * depth + k];
 }
 
-// `ROWS` interleaved rows times a chunk of a panel, onto what `totals` (ROWS, PANEL) holds.
+// `ROWS` interleaved rows times a part of a panel, onto what `totals` (ROWS, PANEL) holds.
 template <int64_t ROWS>
 inline void strip(const float* in, const float* weights, int64_t depth, float* totals) {
-    for (int64_t from = 0; from < depth; from += DEEP) {
-        const int64_t to = smaller(from + DEEP, depth);
-        Vector sums[ROWS][COLUMNS] = {};
-        for (int64_t k = from; k < to; ++k) {
-            Vector w[COLUMNS];
-            for (int64_t i = 0; i < COLUMNS; ++i) w[i] = load(weights + k * PANEL + i * LANES);
-            for (int64_t j = 0; j < ROWS; ++j) {
-                const Vector x = all(in[k * ROWS + j]);
-                for (int64_t i = 0; i < COLUMNS; ++i) sums[j][i] += x * w[i];
-            }
+    Vector sums[ROWS][COLUMNS] = {};
+    for (int64_t k = 0; k < depth; ++k) {
+        Vector w[COLUMNS];
+        for (int64_t i = 0; i < COLUMNS; ++i) w[i] = load(weights + k * PANEL + i * LANES);
+        for (int64_t j = 0; j < ROWS; ++j) {
+            const Vector x = all(in[k * ROWS + j]);
+            for (int64_t i = 0; i < COLUMNS; ++i) sums[j][i] += x * w[i];
         }
-        for (int64_t j = 0; j < ROWS; ++j)
-            for (int64_t i = 0; i < COLUMNS; ++i) {
-                float* total = totals + j * PANEL + i * LANES;
-                store(total, load(total) + sums[j][i]);
-            }
     }
+    for (int64_t j = 0; j < ROWS; ++j)
+        for (int64_t i = 0; i < COLUMNS; ++i) {
+            float* total = totals + j * PANEL + i * LANES;
+            store(total, load(total) + sums[j][i]);
+        }
 }
 
 // Calls a function with a number of rows that the compiler knows.
@@ -82,14 +77,10 @@ inline void with_rows(int64_t rows, const Function& function) {
 // Interleaved rows `first` to `last`, at most BLOCK, times the panel at `column`.
 void panel(const Linear& c, const float* interleaved, int64_t first, int64_t last, int64_t column) {
     float totals[BLOCK * PANEL] = {};
-    const int64_t lines = CHUNK_DEPTH * PANEL / LINE, strips = (last - first + TALL - 1) / TALL;
-    const int64_t lines_per_strip = (lines + strips - 1) / strips;
-    for (int64_t from = 0; from < c.depth; from += CHUNK_DEPTH) {
-        const int64_t depth = smaller(CHUNK_DEPTH, c.depth - from);
+    for (int64_t from = 0; from < c.depth; from += DEEP) {
+        const int64_t depth = smaller(DEEP, c.depth - from);
         const float* weights = c.weights + column * c.depth + from * PANEL;
-        const float* next = weights + depth * PANEL;  // comes from memory while this chunk is computed with
         for (int64_t row = first; row < last; row += TALL) {
-            for (int64_t line = 0; line < lines_per_strip; ++line, next += LINE) __builtin_prefetch(next);
             const int64_t rows = smaller(TALL, last - row);
             const float* in = interleaved + row * c.depth + from * rows;
             with_rows(rows, [&](auto known) { strip<known>(in, weights, depth, totals + (row - first) * PANEL); });
