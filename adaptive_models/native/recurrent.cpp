@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr int64_t UNITS = 16;  // neighbours, whose weights lie beside each other, computed by one thread
+constexpr int64_t UNITS = 32;  // neighbours, whose weights lie beside each other, computed by one thread
 constexpr int64_t TOGETHER = 4, BESIDE = LANES == 16 ? 4 : 2;  // rows and sequences, whose sums stay in registers
 
 }  // namespace
@@ -30,6 +30,15 @@ struct GRU {
 }  // extern "C"
 
 namespace {
+
+// The sum of lanes, by halves: one after the other, each would wait for the last.
+inline float total(Vector lanes) {
+    float halves[LANES];
+    store(halves, lanes);
+    for (int64_t half = LANES / 2; half; half /= 2)
+        for (int64_t i = 0; i < half; ++i) halves[i] += halves[i + half];
+    return halves[0];
+}
 
 // `ROWS` rows of weights, one after the other in memory, times `SEQUENCES` vectors, `depth` apart as well, plus biases:
 // (rows, sequences), in rows of `sequences`.
@@ -52,8 +61,7 @@ inline void products(const float* weights, const float* in, int64_t depth, const
             for (int64_t part = 1; part < PARTS; ++part) sums[i][j][0] += sums[i][j][part];
             float sum = bias ? bias[i] : 0;
             for (int64_t rest = k; rest < depth; ++rest) sum += weights[i * depth + rest] * in[j * depth + rest];
-            for (int64_t lane = 0; lane < LANES; ++lane) sum += sums[i][j][0][lane];
-            out[i * sequences + j] = sum;
+            out[i * sequences + j] = sum + total(sums[i][j][0]);
         }
 }
 
