@@ -1,4 +1,4 @@
-"""Weights of SAN's layers as inference wants them: batch norms folded into the convolutions beside them.
+"""Weights of SAN's layers and of the hallucinator as inference wants them: batch norms folded into convolutions.
 
 Folded in double precision at the first call, and again whenever a weight has changed. Identities: a batch norm in
 evaluation is a scale and a shift, which convolutions beside it take over; the scale of that after the aggregation goes
@@ -23,6 +23,7 @@ from adaptive_models import native
 from adaptive_models.attention import position_grid
 
 if TYPE_CHECKING:
+    from adaptive_models.hallucinator import Hallucinator
     from adaptive_models.san import SAN, Bottleneck, SelfAttention
 
 Result = TypeVar("Result")
@@ -257,6 +258,39 @@ def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Scale and shift (C,)."""
     scale, shift = _scale_and_shift(norm)
     return scale.float(), shift.float()
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """Weights (3, 3, inputs, outputs) of the hallucinator's convolutions, and biases (outputs); outputs filled up."""
+
+    encoder: Tensor
+    encoder_bias: Tensor
+    gates: Tensor  # each of the four filled up
+    gates_bias: Tensor
+    decoder: Tensor
+    decoder_bias: Tensor
+
+
+def fold_hallucinator(hallucinator: Hallucinator) -> Foresight:
+    """Fold a hallucinator in evaluation mode."""
+
+    def filled(weights: Tensor) -> Tensor:
+        return _kept(F.pad(weights, (0, -weights.shape[-1] % native.lanes())))
+
+    def normed(layers: nn.Sequential) -> tuple[Tensor, Tensor]:
+        conv, norm, _ = cast("tuple[nn.Conv2d, nn.BatchNorm2d, nn.ReLU]", layers)
+        scale, shift = _scale_and_shift(norm)
+        return filled(conv.weight.double().permute(2, 3, 1, 0) * scale), filled(_bias(conv) * scale + shift)
+
+    gates = hallucinator.cell.conv
+    apart = gates.weight.double().permute(2, 3, 1, 0).unflatten(3, (4, -1))
+    return Foresight(
+        *normed(hallucinator.encoder),
+        filled(apart).flatten(3),
+        filled(_bias(gates).unflatten(0, (4, -1))).flatten(),
+        *normed(hallucinator.decoder),
+    )
 
 
 def transposed(layer: nn.Conv2d) -> Dense:

@@ -7,6 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from adaptive_models import native
+from adaptive_models.folding import fold_hallucinator, foldable, folded
+from adaptive_models.native import inference
+
 
 class ConvLSTMCell(nn.Module):
     """One step of a convolutional LSTM without peepholes (Shi et al. 2015), 3x3 kernels, size kept."""
@@ -67,8 +71,22 @@ class Hallucinator(nn.Module):
         Returns:
             The hallucination, of the attention's shape, and the memory (the hidden state before its ReLU).
         """
+        if self._suits(attention, memory):
+            contiguous = None if memory is None else (memory[0].contiguous(), memory[1].contiguous())
+            return inference.hallucinate(folded(self, fold_hallucinator), attention.contiguous(), contiguous)
         features = self.encoder(attention)
         if memory is None:
             memory = torch.zeros_like(features), torch.zeros_like(features)
         memory = self.cell(features, memory)
         return self.decoder(self.relu(memory[0])), memory
+
+    def _suits(self, attention: Tensor, memory: tuple[Tensor, Tensor] | None) -> bool:
+        """Whether this is a step for `inference.hallucinate`."""
+        inputs = self.encoder[0].in_channels
+        return (
+            native.suits_inference(attention, *(memory or ()))
+            and attention.ndim == 4
+            and attention.shape[1] == inputs
+            and all(each.shape == (len(attention), self.hidden, *attention.shape[2:]) for each in memory or ())
+            and foldable(self, attention)
+        )

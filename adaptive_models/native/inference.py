@@ -1,4 +1,4 @@
-"""The compiled operators of inference: attention, batch norm with ReLU, products of few rows, steps of GRUs, SSIM."""
+"""The compiled operators of inference, as functions of tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from adaptive_models import native
-from adaptive_models.folding import Dense, Located, Pairwise, Patchwise
+from adaptive_models.folding import Dense, Foresight, Located, Pairwise, Patchwise
 from adaptive_models.maps import Maps, reflected
 
 
@@ -113,6 +113,29 @@ def gru_step(inputs: Tensor, memory: Tensor, weights: Sequence[Tensor], biases: 
     return out
 
 
+def hallucinate(
+    weights: Foresight, attention: Tensor, memory: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The hallucination, and the next hidden state and cell.
+
+    Args:
+        weights: folded ones of a hallucinator of H channels.
+        attention: contiguous (N, C, h, w).
+        memory: hidden state and cell, each contiguous (N, H, h, w); None for zeros.
+    """
+    images, channels, height, width = attention.shape
+    hidden = weights.decoder.shape[2]
+    out = torch.empty_like(attention)
+    state, cell = (attention.new_empty(images, hidden, height, width) for _ in range(2))
+    remembered = (None, None) if memory is None else map(_pointer, memory)
+    layers = (weights.encoder, weights.encoder_bias, weights.gates, weights.gates_bias)
+    tensors = (*layers, weights.decoder, weights.decoder_bias, out, state, cell)
+    sizes = (images, channels, hidden, height, width)
+    call = _Hallucinator(_pointer(attention), *remembered, *sizes, *map(_pointer, tensors))
+    _operators().foveabench_hallucinate(ctypes.byref(call))
+    return out, (state, cell)
+
+
 def similarity(x: Tensor, y: Tensor, window: Tensor, constants: tuple[float, float]) -> Tensor:
     """SSIM (N,) of contiguous maps (N, C, h, w) under a window (side, side), an odd number, whose weights sum to 1."""
     out = x.new_empty(len(x))
@@ -170,6 +193,17 @@ class _GRU(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("in", "memory")),
         *((name, ctypes.c_int64) for name in ("sequences", "inputs", "hidden")),
         *((name, ctypes.c_void_p) for name in ("input_weights", "memory_weights", "input_bias", "memory_bias", "out")),
+    )
+
+
+class _Hallucinator(ctypes.Structure):
+    """`Hallucinator` of hallucinator.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("attention", "state", "cell")),
+        *((name, ctypes.c_int64) for name in ("images", "channels", "hidden", "height", "width")),
+        *((name + part, ctypes.c_void_p) for name in ("encoder", "gates", "decoder") for part in ("", "_bias")),
+        *((name, ctypes.c_void_p) for name in ("out", "next_state", "next_cell")),
     )
 
 

@@ -6,34 +6,11 @@
 
 #include "vectors.h"
 
-#include <cstring>
 #include <vector>
 
 namespace {
 
 constexpr int64_t BLOCK = 4;  // positions that share a sweep
-
-// exp(x) for x <= 0, to 2 units in the last place: 2^n times a polynomial of the rest (Cephes).
-inline Vector exponential(Vector x) {
-    const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-    x = larger(x, all(-87.0f));
-    const Vector shifted = x * 1.44269504088896341f + shifter;
-    const Vector n = shifted - shifter;
-    const Vector r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    Vector p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    Integers power;
-    std::memcpy(&power, &shifted, sizeof(power));
-    power = (power + 127) << 23;  // the low bits of `shifted` are n
-    Vector scale;
-    std::memcpy(&scale, &power, sizeof(scale));
-    return p * scale;
-}
 
 }  // namespace
 

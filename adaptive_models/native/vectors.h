@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #if defined(__AVX512F__)
 constexpr int64_t LANES = 16, COLUMNS = 4;
@@ -24,6 +25,28 @@ inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned
 inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
 inline Vector all(float value) { return value - Vector{}; }  // less zero is no operation, plus zero is: -0 + 0 is 0
 inline Vector larger(Vector a, Vector b) { return b > a ? b : a; }  // NaN in the first stays
+
+// exp(x) for x <= 0, to 2 units in the last place: 2^n times a polynomial of the rest (Cephes).
+inline Vector exponential(Vector x) {
+    const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+    x = larger(x, all(-87.0f));
+    const Vector shifted = x * 1.44269504088896341f + shifter;
+    const Vector n = shifted - shifter;
+    const Vector r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    Vector p = all(1.9875691500e-4f);
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    Integers power;
+    std::memcpy(&power, &shifted, sizeof(power));
+    power = (power + 127) << 23;  // the low bits of `shifted` are n
+    Vector scale;
+    std::memcpy(&scale, &power, sizeof(scale));
+    return p * scale;
+}
 
 // What a product is added to: nothing, one row of biases, or what is there.
 enum class Onto { nothing, bias, sums };

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_models import attention, folding, fused, native
+from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.maps import Maps
 from adaptive_models.native import inference
 from adaptive_models.recurrent import FEW_SEQUENCES, GRU
@@ -90,6 +91,15 @@ def compare(choose: random.Random) -> None:
         ssim(x, y, window=choose.choice((1, 3, 5, 7)))
 
 
+def foresee(choose: random.Random) -> None:
+    network = norms_that_do_something(Hallucinator(choose.randrange(1, 40), choose.randrange(1, 40)))
+    assert isinstance(network, Hallucinator)
+    shape = choose.randrange(3), network.decoder[0].out_channels, *choose.choice(SIZES)
+    with torch.inference_mode():
+        _, memory = network(strange(torch.rand(shape), choose.randrange(4)))
+        network(torch.rand(shape), memory)
+
+
 def short_of_a_row() -> None:
     call = inference.attend
 
@@ -110,6 +120,7 @@ def main() -> None:
         train(choose)
         remember(choose)
         compare(choose)
+        foresee(choose)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from adaptive_models import native
 from adaptive_models.checkpoints import load_reference
 from adaptive_models.hallucinator import ConvLSTMCell, Hallucinator
+from adaptive_models.native import inference
+from bench.counting.count import count_flops
 
 
 def attention(n: int, channels: int = 32, seed: int = 0) -> Tensor:
@@ -117,3 +123,107 @@ def test_meta_device_and_half_precision(hallucinator: Hallucinator, device: str,
     output, memory = network(x, memory)
     for tensor in (output, *memory):
         assert (tensor.shape, tensor.dtype, tensor.device.type) == ((2, 32, 7, 7), dtype, device)
+
+
+@pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
+class TestOperator:
+    """The compiled operator, which inference takes."""
+
+    @pytest.fixture
+    def calls(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """The numbers of maps that the operator took."""
+        taken: list[int] = []
+
+        def counting(weights: object, attention: Tensor, memory: object) -> object:
+            taken.append(len(attention))
+            return hallucinate(weights, attention, memory)  # type: ignore[arg-type]
+
+        hallucinate = inference.hallucinate
+        monkeypatch.setattr(inference, "hallucinate", counting)
+        return taken
+
+    @given(
+        images=st.integers(0, 3),
+        channels=st.integers(1, 40),
+        hidden=st.integers(1, 40),
+        size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+        seed=st.integers(0, 9),
+    )
+    def test_frames_are_those_of_the_layers_in_double_precision(
+        self, images: int, channels: int, hidden: int, size: tuple[int, int], seed: int
+    ) -> None:
+        torch.manual_seed(seed)
+        network = Hallucinator(channels, hidden).eval()
+        for norm in (network.encoder[1], network.decoder[1]):
+            for tensor in (norm.weight.data, norm.running_var):
+                tensor.uniform_(0.5, 2)
+            for tensor in (norm.bias.data, norm.running_mean):
+                tensor.uniform_(-1, 1)
+        double = deepcopy(network).double()
+        memory = true_memory = None
+        for _ in range(3):
+            x = 2 * torch.rand(images, channels, *size)
+            with torch.inference_mode():
+                found, memory = network(x, memory)
+                true, true_memory = double(x.double(), true_memory)
+            for own, other in zip((found, *memory), (true, *true_memory), strict=True):
+                torch.testing.assert_close(own.double(), other, rtol=0, atol=1e-5)
+
+    def test_it_takes_other_layouts_and_leaves_what_it_was_given(
+        self, hallucinator: Hallucinator, calls: list[int]
+    ) -> None:
+        x = attention(2)
+        state, cell = torch.randn(2, 2, 32, 7, 7)
+        before = [each.clone() for each in (x, state, cell)]
+        last = torch.channels_last
+        with torch.inference_mode():
+            one, memory = hallucinator(x, (state, cell))
+            other, _ = hallucinator(x.contiguous(memory_format=last), (state.contiguous(memory_format=last), cell))
+        assert calls == [2, 2]
+        assert one.equal(other)
+        assert all(now.equal(then) for now, then in zip((x, state, cell), before, strict=True))
+        assert memory[0].data_ptr() != state.data_ptr()
+
+    def test_weights_that_changed_are_noticed(self, hallucinator: Hallucinator) -> None:
+        x = attention(1)
+        with torch.inference_mode():
+            before = hallucinator(x)[0]
+        hallucinator.cell.conv.bias.data.add_(1)
+        hallucinator.encoder[1].running_mean.add_(1)
+        with torch.inference_mode():
+            after = hallucinator(x)[0]
+            assert not after.allclose(before)
+            layers = hallucinator.double()(x.double())[0]
+        torch.testing.assert_close(after.double(), layers, rtol=0, atol=1e-5)
+
+    def test_what_is_not_a_number_spreads_to_its_neighbours(self, hallucinator: Hallucinator) -> None:
+        x = attention(2)
+        x[1, 3, 3, 3] = torch.nan
+        with torch.inference_mode():
+            found, (state, _) = hallucinator(x)
+        assert not found[0].isnan().any()
+        assert state[1].isnan().any(dim=0).sum() == 25
+        assert found[1, :, 0, 0].isnan().all()
+
+    @pytest.mark.parametrize(
+        "use",
+        [
+            lambda network: network(attention(1)),  # gradients may be wanted
+            lambda network: torch.no_grad()(network.train())(attention(1)),
+            lambda network: torch.no_grad()(network.double())(attention(1).double()),
+            lambda network: count_flops(network, attention(1)),
+        ],
+        ids=["gradients", "training", "double", "counted"],
+    )
+    def test_everything_else_goes_layer_by_layer(
+        self, hallucinator: Hallucinator, calls: list[int], use: Callable[[Hallucinator], object]
+    ) -> None:
+        use(hallucinator)
+        assert calls == []
+
+    def test_layers_with_hooks_are_called(self, hallucinator: Hallucinator, calls: list[int]) -> None:
+        seen: list[int] = []
+        hallucinator.cell.register_forward_hook(lambda *_: seen.append(1))
+        with torch.inference_mode():
+            hallucinator(attention(1))
+        assert (seen, calls) == ([1], [])
