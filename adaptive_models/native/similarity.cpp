@@ -74,15 +74,19 @@ extern "C" {
 void foveabench_similarity(const Similarity* call) {
     const Similarity& c = *call;
     const Padded padded(c);
-    const std::unique_ptr<float[]> room(new float[MOMENTS * (padded.size + padded.run)]);
     const int64_t positions = c.height * c.width;
-    for (int64_t image = 0; image < c.images; ++image) {
-        double total = 0;
-        for (int64_t each = 0; each < c.channels; ++each) {
-            const int64_t here = (image * c.channels + each) * positions;
-            total += channel(c, padded, c.x + here, c.y + here, room.get(), room.get() + MOMENTS * padded.size);
+#pragma omp parallel if (c.images > 1)
+    {
+        const std::unique_ptr<float[]> room(new float[MOMENTS * (padded.size + padded.run)]);
+#pragma omp for schedule(static)
+        for (int64_t image = 0; image < c.images; ++image) {
+            double total = 0;
+            for (int64_t each = 0; each < c.channels; ++each) {
+                const int64_t here = (image * c.channels + each) * positions;
+                total += channel(c, padded, c.x + here, c.y + here, room.get(), room.get() + MOMENTS * padded.size);
+            }
+            c.out[image] = float(total / double(c.channels * positions));
         }
-        c.out[image] = float(total / double(c.channels * positions));
     }
 }
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from adaptive_models import native
 from adaptive_models.checkpoints import load_reference
-from adaptive_models.hallucinator import ConvLSTMCell, Hallucinator
+from adaptive_models.hallucinator import FEW_MAPS, ConvLSTMCell, Hallucinator
 from adaptive_models.native import inference
 from bench.counting.count import count_flops
 
@@ -211,9 +211,10 @@ class TestOperator:
             lambda network: network(attention(1)),  # gradients may be wanted
             lambda network: torch.no_grad()(network.train())(attention(1)),
             lambda network: torch.no_grad()(network.double())(attention(1).double()),
+            lambda network: torch.no_grad()(network)(attention(FEW_MAPS + 1)),
             lambda network: count_flops(network, attention(1)),
         ],
-        ids=["gradients", "training", "double", "counted"],
+        ids=["gradients", "training", "double", "many", "counted"],
     )
     def test_everything_else_goes_layer_by_layer(
         self, hallucinator: Hallucinator, calls: list[int], use: Callable[[Hallucinator], object]
