@@ -51,12 +51,12 @@ class GRU(nn.GRU):
     def _suits(self, x: Any, hx: Tensor | None) -> bool:
         """Whether this is a step for `inference.gru_step`."""
         return (
-            native.suits_inference(x, *self._flat_weights)
+            native.suits_inference(x, *self._flat_weights, *(() if hx is None else (hx,)))
             and x.ndim == 3
             and x.shape[1 if self.batch_first else 0] == 1
             and 0 < x.shape[0 if self.batch_first else 1] <= FEW_SEQUENCES
             and not (self.training or self.bidirectional or self.proj_size)
             and all(each.is_contiguous() for layer in self.all_weights for each in layer)
-            and (hx is None or (native.suits_inference(hx) and hx.shape == self.get_expected_hidden_size(x, None)))
+            and (hx is None or hx.shape == self.get_expected_hidden_size(x, None))
             and x.shape[2] == self.input_size
         )

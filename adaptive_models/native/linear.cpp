@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t PANEL = COLUMNS * LANES;  // columns of a panel of weights
 constexpr int64_t BLOCK = 12 * TALL;        // rows that share a sweep over the weights
-constexpr int64_t DEEP = 16;                // of the part of a panel that all rows take in turn, so that it is read once
+constexpr int64_t DEEP = 16;                // depth of a part of a panel: all rows take it in turn, so it is read once
 
 }  // namespace
 

@@ -33,9 +33,12 @@ def in_large_pages(tensor: Tensor) -> int:
 
 @pytest.fixture
 def kernel_can() -> None:
-    """Skip where it cannot: a page that was touched is to become a large one."""
+    """Skip where it cannot: a page that was touched is to become a large one, and is none before it is asked for."""
     if sys.platform != "linux":
         pytest.skip("the kernel is not Linux")
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.is_file() or "[always]" in setting.read_text():
+        pytest.skip("the kernel makes large pages without being asked, or none")
     memory = torch.ones(2 * PAGE, dtype=torch.uint8)
     begin = -(-memory.data_ptr() // PAGE) * PAGE
     libc = ctypes.CDLL(None, use_errno=True)

@@ -114,13 +114,22 @@ class TestOperator:
             assert ssim(x, y).isnan().tolist() == [False, True]
 
     def test_it_is_for_inference_that_nobody_looks_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inference, "similarity", lambda *_: pytest.fail("not to be called"))
+        class Similarity(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return ssim(x, x)
+
+        calls: list[int] = []
+        similarity = inference.similarity
+        monkeypatch.setattr(inference, "similarity", lambda *given: calls.append(1) or similarity(*given))
         x = maps(1, 2, 4, 4, dtype=torch.float32)
         ssim(x, x)  # gradients may be wanted
         with torch.inference_mode():
             ssim(x.double(), x.double())
-            counts = count_flops(torch.nn.CosineSimilarity(), x, x)  # the counter works here
-            assert counts.flops
+            # The Gaussian window over five maps of 2 x 4 x 4 is a convolution
+            assert count_flops(Similarity(), x).macs >= 5 * 32 * 9
+            assert calls == []
+            ssim(x, x)
+        assert calls == [1]
 
 
 def test_wrong_input_is_named() -> None:
