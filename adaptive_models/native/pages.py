@@ -15,19 +15,24 @@ _COLLAPSE = 25
 """MADV_COLLAPSE of Linux 6.1 and later."""
 
 
-def into_large_pages(*tensors: Tensor) -> None:
+def into_large_pages(*tensors: Tensor) -> int:
     """Have the kernel move the memory of tensors on a CPU into large pages, where they fill some; it stays where it is.
 
     What goes beyond, or cannot be had so (another system, an older kernel, no memory in one piece), stays as it is.
+
+    Returns:
+        The bytes of which the kernel says that they now are in large pages.
     """
     advise = _madvise()
     if advise is None:
-        return
+        return 0
+    moved = 0
     for tensor in tensors:
         first = tensor.data_ptr()
-        begin, end = -(-first // PAGE) * PAGE, (first + tensor.nbytes) // PAGE * PAGE
-        if begin < end:
-            advise(begin, end - begin, _COLLAPSE)
+        # One by one: of a longer piece the kernel gives up at the first page that it cannot have.
+        for page in range(-(-first // PAGE) * PAGE, (first + tensor.nbytes) // PAGE * PAGE, PAGE):
+            moved += PAGE if advise(page, PAGE, _COLLAPSE) == 0 else 0
+    return moved
 
 
 @cache
