@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -340,6 +340,18 @@ def mean_logits(frames: Sequence[FrameResult]) -> tuple[Tensor, ...]:
     return tuple(torch.stack(group).mean(dim=0) for group in zip(*of_full_frames, strict=True))
 
 
+Positions: TypeAlias = Tensor | None
+"""Of some videos among several, ascending; None for all of them, of which nothing has to be copied."""
+
+
+def _positions(some: Sequence[int], of: Sequence[Any], device: torch.device) -> Positions:
+    return None if len(some) == len(of) else torch.tensor(some, device=device)
+
+
+def _at(positions: Positions, values: Tensor, dim: int = 0) -> Tensor:
+    return values if positions is None else values.index_select(dim, positions)
+
+
 @dataclass
 class _Memory:
     """What one stage remembers of each of N videos from frame to frame, with the videos in dimension `dim`."""
@@ -347,13 +359,14 @@ class _Memory:
     dim: int = 0
     values: Tensor | None = None
 
-    def recall(self, videos: Tensor) -> Tensor | None:
+    def recall(self, videos: Positions) -> Tensor | None:
         """What it remembers of the videos at these positions; nothing before the first frame."""
-        return None if self.values is None else self.values.index_select(self.dim, videos)
+        return None if self.values is None else _at(videos, self.values, self.dim)
 
-    def keep(self, videos: Tensor, values: Tensor) -> None:
+    def keep(self, videos: Positions, values: Tensor) -> None:
         """Remember this of the videos at these positions; the first time, they are all there are."""
-        self.values = values if self.values is None else self.values.index_copy(self.dim, videos, values)
+        known = self.values
+        self.values = values if videos is None or known is None else known.index_copy(self.dim, videos, values)
 
 
 class _Run:
@@ -394,7 +407,7 @@ class _Run:
     def _look_at(self, t: int, looking: list[int], results: list[FrameResult]) -> list[int]:
         """Look at frame t of the videos at positions `looking`, fill in their results, and return the choices."""
         images = self._stack([self.clips[position].image(t) for position in looking])
-        videos = torch.tensor(looking, device=images.device)
+        videos = _positions(looking, self.clips, images.device)
         state, attention = self.system.scan(images)
         choices = [0] * len(looking)
         if attention is not None:
@@ -409,13 +422,13 @@ class _Run:
             result.ran = self._ran(result)
         full = [i for i, choice in enumerate(choices) if choice == 0]
         if full:
-            chosen = torch.tensor(full, device=images.device)
+            chosen = _positions(full, looking, images.device)
             self._process(
                 t,
-                state.index_select(0, chosen),
-                None if attention is None else attention.index_select(0, chosen),
-                images.index_select(0, chosen),
-                videos.index_select(0, chosen),
+                _at(chosen, state),
+                None if attention is None else _at(chosen, attention),
+                _at(chosen, images),
+                chosen if videos is None else _at(chosen, videos),
                 [results[i] for i in full],
             )
         return choices
@@ -431,7 +444,7 @@ class _Run:
         }
         return tuple(stage for stage, runs in ran.items() if runs)
 
-    def _decide(self, t: int, attention: Tensor, videos: Tensor, results: list[FrameResult]) -> list[int]:
+    def _decide(self, t: int, attention: Tensor, videos: Positions, results: list[FrameResult]) -> list[int]:
         hallucination = self.hallucination.recall(videos)
         assert hallucination is not None
         logits, memory, similarity = self.system.decide(attention, hallucination, self.sampler.recall(videos))
@@ -440,7 +453,7 @@ class _Run:
             result.hallucination, result.similarity = own, value
         return ask(self.policy, [result.video for result in results], t, logits)
 
-    def _hallucinate(self, attention: Tensor, videos: Tensor) -> None:
+    def _hallucinate(self, attention: Tensor, videos: Positions) -> None:
         hidden, cell = self.hidden.recall(videos), self.cell.recall(videos)
         memory = None if hidden is None or cell is None else (hidden, cell)
         hallucination, (hidden, cell) = self.system.hallucinate(attention, memory)
@@ -454,7 +467,7 @@ class _Run:
         state: Tensor,
         attention: Tensor | None,
         images: Tensor,
-        videos: Tensor,
+        videos: Positions,
         results: list[FrameResult],
     ) -> None:
         clips = [self.clips[result.video - self.first_video] for result in results]

@@ -19,16 +19,17 @@ KIB = 1024
 
 
 def in_large_pages(tensor: Tensor) -> int:
-    """Bytes of the mapping of a tensor that are in large pages, as the kernel tells."""
-    inside = False
+    """Bytes in large pages, as the kernel tells, of the mappings that a tensor lies in: it may lie in several."""
+    first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    inside, found = False, 0
     for line in Path("/proc/self/smaps").read_text().splitlines():
-        first = line.split()[0]
-        if not first.endswith(":"):
-            begin, end = (int(address, 16) for address in first.split("-"))
-            inside = begin <= tensor.data_ptr() < end
-        elif inside and first == "AnonHugePages:":
-            return int(line.split()[1]) * KIB
-    raise AssertionError("no such mapping")
+        name = line.split()[0]
+        if not name.endswith(":"):
+            begin, end = (int(address, 16) for address in name.split("-"))
+            inside = begin < last and first < end
+        elif inside and name == "AnonHugePages:":
+            found += int(line.split()[1]) * KIB
+    return found
 
 
 @pytest.fixture
