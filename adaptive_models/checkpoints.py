@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 MENTIONED = 5
@@ -28,14 +30,24 @@ def load_reference(module: nn.Module, mapping_or_path: Mapping[str, Any] | str |
 
     Args:
         module: what to load into.
-        mapping_or_path: the mapping, or the path of a file that holds it.
+        mapping_or_path: the mapping, or the path of a file that holds it, or of a safetensors file.
 
     Raises:
         CheckpointError: a file that cannot be read safely, or entries that are missing, unexpected, given twice or of
-            the wrong shape.
+            the wrong shape; the message begins with the path, if that was given.
         FileNotFoundError: no such file.
     """
-    published = _entries(mapping_or_path)
+    if not isinstance(mapping_or_path, (str, Path)):
+        _load(module, mapping_or_path)
+        return
+    try:
+        _load(module, _read(Path(mapping_or_path)))
+    except CheckpointError as error:
+        raise CheckpointError(f"{mapping_or_path}: {error}") from None
+
+
+def _load(module: nn.Module, source: Any) -> None:
+    published = _entries(source)
     own_names = {name: _own_name(module, str(name)) for name in published}
     renamed = {own_names[name]: tensor for name, tensor in published.items()}
     own = module.state_dict()
@@ -56,15 +68,22 @@ def load_reference(module: nn.Module, mapping_or_path: Mapping[str, Any] | str |
     module.load_state_dict({name: renamed.get(name, own[name]) for name in own})
 
 
-def _entries(source: Mapping[str, Any] | str | Path) -> Mapping[str, Tensor]:
-    if isinstance(source, (str, Path)):
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
         try:
-            source = torch.load(source, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # what torch raises on a file of another kind depends on its first bytes
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(f"{source}: not a checkpoint that can be read safely ({reason})") from None
+            return load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(f"not a safetensors file ({error})") from None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what torch raises on a file of another kind depends on its first bytes
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"not a checkpoint that can be read safely ({reason})") from None
+
+
+def _entries(source: Any) -> Mapping[str, Tensor]:
     if isinstance(source, Mapping) and isinstance(source.get("state_dict"), Mapping):
         source = source["state_dict"]
     if not isinstance(source, Mapping) or not all(isinstance(value, Tensor) for value in source.values()):

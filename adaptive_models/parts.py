@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from adaptive_models.checkpoints import CheckpointError, load_reference
@@ -44,13 +43,11 @@ def load_part(module: nn.Module, path: Path) -> None:
             shape.
     """
     try:
-        load_reference(module, load_file(path) if path.suffix == SUFFIX else path)
+        load_reference(module, path)
     except FileNotFoundError:
         raise PartError(f"{path}: no such file; the phase that trains it has not been run, or not into here") from None
-    except SafetensorError as error:
-        raise PartError(f"{path}: not a safetensors file ({error})") from None
     except CheckpointError as error:
-        raise PartError(f"{path}: {error}") from None
+        raise PartError(str(error)) from None
 
 
 def parts_of(model: AdaptiveSystem) -> dict[str, nn.Module]:

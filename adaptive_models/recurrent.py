@@ -31,14 +31,15 @@ class GRU(nn.GRU):
             return super().forward(input, hx)
         self._into_large_pages()
         time = 1 if self.batch_first else 0
-        output = input.select(time, 0).contiguous()
+        layer_input = input.select(time, 0).contiguous()
+        memory = input.new_empty(self.num_layers, len(layer_input), self.hidden_size)
         if hx is None:
-            hx = output.new_zeros(self.num_layers, len(output), self.hidden_size)
-        layers = []
-        for memory, (input_weight, memory_weight, *biases) in zip(hx, self.all_weights, strict=True):
-            output = inference.gru_step(output, memory.contiguous(), (input_weight, memory_weight), biases or None)
-            layers.append(output)
-        return output.unsqueeze(time), torch.stack(layers)
+            hx = torch.zeros_like(memory)
+        weights = [(each[:2], each[2:]) for each in self.all_weights]
+        for before, after, (matrices, biases) in zip(hx.contiguous(), memory, weights, strict=True):
+            inference.gru_step(layer_input, before, matrices, biases, out=after)
+            layer_input = after
+        return layer_input.unsqueeze(time).clone(), memory
 
     def _into_large_pages(self) -> None:
         """Once for the weights that there are: it takes as long as many steps."""

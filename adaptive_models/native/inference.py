@@ -94,23 +94,24 @@ def linear(rows: Tensor, weights: Dense, bias: Tensor | None = None, onto: Tenso
     return out
 
 
-def gru_step(inputs: Tensor, memory: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] | None) -> Tensor:
-    """The next memory (N, H) of a layer of a GRU.
+def gru_step(
+    inputs: Tensor, memory: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] | None, out: Tensor
+) -> None:
+    """Write the next memory of a layer of a GRU.
 
     Args:
         inputs: contiguous (N, C).
         memory: contiguous (N, H).
         weights: contiguous (3H, C) for inputs and (3H, H) for the memory, as torch keeps them.
         biases: (3H,) of both, or none.
+        out: contiguous (N, H), of which nothing is in the memory.
     """
-    out = torch.empty_like(memory)
-    added = (None, None) if biases is None else map(_pointer, biases)
+    added = map(_pointer, biases) if biases else (None, None)
     pointers = (_pointer(inputs), _pointer(memory))
     call = _GRU(
         *pointers, len(inputs), inputs.shape[1], memory.shape[1], *map(_pointer, weights), *added, _pointer(out)
     )
     _operators().foveabench_gru(ctypes.byref(call))
-    return out
 
 
 def hallucinate(

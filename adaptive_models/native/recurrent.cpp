@@ -3,13 +3,19 @@
 
 #include "vectors.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <memory>
 
 namespace {
 
-constexpr int64_t UNITS = 32;  // neighbours, whose weights lie beside each other, computed by one thread
+// Rows begin where they will in lines of the cache: longer vectors would come from two of them each.
+constexpr int64_t SHORT = LANES < 8 ? LANES : 8;
+typedef float Short __attribute__((vector_size(SHORT * sizeof(float))));
+
 constexpr int64_t TOGETHER = 4, BESIDE = LANES == 16 ? 4 : 2;  // rows and sequences, whose sums stay in registers
 
 }  // namespace
@@ -31,29 +37,38 @@ struct GRU {
 
 namespace {
 
+template <typename V>
+inline V read(const float* from) {
+    V value;
+    std::memcpy(&value, from, sizeof(V));
+    return value;
+}
+
 // The sum of lanes, by halves: one after the other, each would wait for the last.
-inline float total(Vector lanes) {
-    float halves[LANES];
-    store(halves, lanes);
-    for (int64_t half = LANES / 2; half; half /= 2)
+template <typename V>
+inline float total(V lanes) {
+    float halves[sizeof(V) / sizeof(float)];
+    std::memcpy(halves, &lanes, sizeof(V));
+    for (int64_t half = sizeof(V) / sizeof(float) / 2; half; half /= 2)
         for (int64_t i = 0; i < half; ++i) halves[i] += halves[i + half];
     return halves[0];
 }
 
 // `ROWS` rows of weights, one after the other in memory, times `SEQUENCES` vectors, `depth` apart as well, plus biases:
 // (rows, sequences), in rows of `sequences`.
-template <int64_t ROWS, int64_t SEQUENCES>
+template <typename V, int64_t ROWS, int64_t SEQUENCES>
 inline void products(const float* weights, const float* in, int64_t depth, const float* bias, int64_t sequences,
                      float* out) {
-    constexpr int64_t PARTS = ROWS * SEQUENCES == 1 ? 4 : 1;  // of a sum that would wait for itself
-    Vector sums[ROWS][SEQUENCES][PARTS] = {};
+    constexpr int64_t LONG = sizeof(V) / sizeof(float);
+    constexpr int64_t PARTS = ROWS * SEQUENCES == 1 ? 8 : 1;  // of a sum that would wait for itself
+    V sums[ROWS][SEQUENCES][PARTS] = {};
     int64_t k = 0;
-    for (; k + PARTS * LANES <= depth; k += PARTS * LANES)
+    for (; k + PARTS * LONG <= depth; k += PARTS * LONG)
         for (int64_t part = 0; part < PARTS; ++part) {
-            const int64_t here = k + part * LANES;
+            const int64_t here = k + part * LONG;
             for (int64_t j = 0; j < SEQUENCES; ++j) {
-                const Vector x = load(in + j * depth + here);
-                for (int64_t i = 0; i < ROWS; ++i) sums[i][j][part] += x * load(weights + i * depth + here);
+                const V x = read<V>(in + j * depth + here);
+                for (int64_t i = 0; i < ROWS; ++i) sums[i][j][part] += x * read<V>(weights + i * depth + here);
             }
         }
     for (int64_t i = 0; i < ROWS; ++i)
@@ -76,39 +91,16 @@ void rows(int64_t count, const float* weights, const float* in, int64_t depth, c
             float* to = out + i * sequences;
             int64_t j = 0;
             for (; j + BESIDE <= sequences; j += BESIDE)
-                products<TOGETHER, BESIDE>(w, in + j * depth, depth, b, sequences, to + j);
-            for (; j < sequences; ++j) products<TOGETHER, 1>(w, in + j * depth, depth, b, sequences, to + j);
+                products<Vector, TOGETHER, BESIDE>(w, in + j * depth, depth, b, sequences, to + j);
+            for (; j < sequences; ++j) products<Vector, TOGETHER, 1>(w, in + j * depth, depth, b, sequences, to + j);
         }
     for (; i < count; ++i)
         for (int64_t j = 0; j < sequences; ++j)
-            products<1, 1>(weights + i * depth, in + j * depth, depth, bias ? bias + i : nullptr, sequences,
-                           out + i * sequences + j);
+            products<Short, 1, 1>(weights + i * depth, in + j * depth, depth, bias ? bias + i : nullptr, sequences,
+                                  out + i * sequences + j);
 }
 
 inline float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
-
-// Units `first` to `last` of the layer, for every sequence. `sums` has room for 2 * 3 * UNITS * sequences.
-void units(const GRU& c, int64_t first, int64_t last, float* sums) {
-    const int64_t count = last - first;
-    float *of_input = sums, *of_memory = sums + 3 * count * c.sequences;
-    for (int64_t gate = 0; gate < 3; ++gate) {
-        const int64_t begin = gate * c.hidden + first, to = gate * count * c.sequences;
-        rows(count, c.input_weights + begin * c.inputs, c.in, c.inputs, c.input_bias ? c.input_bias + begin : nullptr,
-             c.sequences, of_input + to);
-        rows(count, c.memory_weights + begin * c.hidden, c.memory, c.hidden,
-             c.memory_bias ? c.memory_bias + begin : nullptr, c.sequences, of_memory + to);
-    }
-    const int64_t gates = count * c.sequences;
-    for (int64_t i = 0; i < count; ++i)
-        for (int64_t sequence = 0; sequence < c.sequences; ++sequence) {
-            const float *x = of_input + i * c.sequences + sequence, *m = of_memory + i * c.sequences + sequence;
-            const int64_t here = sequence * c.hidden + first + i;
-            const float reset = sigmoid(x[0] + m[0]);
-            const float update = sigmoid(x[gates] + m[gates]);
-            const float candidate = std::tanh(x[2 * gates] + reset * m[2 * gates]);
-            c.out[here] = candidate + update * (c.memory[here] - candidate);
-        }
-}
 
 }  // namespace
 
@@ -116,13 +108,29 @@ extern "C" {
 
 void foveabench_gru(const GRU* call) {
     const GRU& c = *call;
-    const int64_t blocks = (c.hidden + UNITS - 1) / UNITS;
+    const int64_t gates = 3 * c.hidden;
+    const std::unique_ptr<float[]> sums(new float[2 * gates * c.sequences]);  // (gates, sequences), of each product
+    float *of_input = sums.get(), *of_memory = of_input + gates * c.sequences;
 #pragma omp parallel
     {
-        const std::unique_ptr<float[]> sums(new float[2 * 3 * UNITS * c.sequences]);
+        // Memory gives each thread one long run of rows the fastest.
+        const int64_t share = whole((gates + omp_get_num_threads() - 1) / omp_get_num_threads(), TOGETHER);
+        const int64_t first = std::min(gates, omp_get_thread_num() * share), count = std::min(gates - first, share);
+        rows(count, c.input_weights + first * c.inputs, c.in, c.inputs, c.input_bias ? c.input_bias + first : nullptr,
+             c.sequences, of_input + first * c.sequences);
+        rows(count, c.memory_weights + first * c.hidden, c.memory, c.hidden,
+             c.memory_bias ? c.memory_bias + first : nullptr, c.sequences, of_memory + first * c.sequences);
+#pragma omp barrier
 #pragma omp for schedule(static)
-        for (int64_t block = 0; block < blocks; ++block)
-            units(c, block * UNITS, std::min(c.hidden, (block + 1) * UNITS), sums.get());
+        for (int64_t unit = 0; unit < c.hidden; ++unit)
+            for (int64_t sequence = 0; sequence < c.sequences; ++sequence) {
+                const int64_t at = unit * c.sequences + sequence, gate = c.hidden * c.sequences;
+                const float reset = sigmoid(of_input[at] + of_memory[at]);
+                const float update = sigmoid(of_input[at + gate] + of_memory[at + gate]);
+                const float candidate = std::tanh(of_input[at + 2 * gate] + reset * of_memory[at + 2 * gate]);
+                const int64_t here = sequence * c.hidden + unit;
+                c.out[here] = candidate + update * (c.memory[here] - candidate);
+            }
     }
 }
 

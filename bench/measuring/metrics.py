@@ -15,7 +15,7 @@ from bench.measuring.statistics import (
     modes,
     resampled,
     samples_needed,
-    statistics_of_resamples,
+    total,
 )
 from bench.records.measurement import BatchSamples, FrameSamples, Record, ReferenceSamples, Timing
 from bench.records.once import once_per_record
@@ -157,13 +157,8 @@ def operating_shares(record: Record) -> dict[str, float]:
 
 def _weighed(kinds: Mapping[str, Sequence[float]], shares: Mapping[str, float]) -> Interval:
     """Medians of each kind's samples, weighed by the shares of kinds, in per cent."""
-    value, drawn = 0.0, np.zeros(1)
-    generator = np.random.default_rng(0)
-    for kind, samples in kinds.items():
-        value += shares[kind] / 100 * float(np.median(samples))
-        medians = statistics_of_resamples(np.asarray(samples), Percentile(50), generator)
-        drawn = drawn + shares[kind] / 100 * medians
-    return Interval(value, *bounds(drawn))
+    medians = {kind: interval(samples, Percentile(50)) for kind, samples in kinds.items()}
+    return total([median.scaled(shares[kind] / 100) for kind, median in medians.items()])
 
 
 def _mean_per_frame(batches: BatchSamples) -> Interval:

@@ -102,9 +102,9 @@ def interval(samples: Sequence[float], statistic: Statistic, seed: int = 0) -> I
     return _interval(tuple(samples), statistic, seed)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def _interval(samples: tuple[float, ...], statistic: Statistic, seed: int) -> Interval:
-    """What is asked of the same samples again, by figures and by warnings about them."""
+    """What is asked of the same samples again, by tables, figures and warnings about them."""
     values = np.asarray(samples, dtype=float)
     drawn = statistics_of_resamples(values, statistic, np.random.default_rng(seed))
     return Interval(float(statistic(values)), *bounds(drawn))
@@ -115,6 +115,18 @@ def bounds(drawn: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, fl
     tail, last = (1 - confidence) / 2, len(drawn) - 1
     low, high = np.interp([tail * last, (1 - tail) * last], np.arange(len(drawn)), np.sort(drawn))
     return float(low), float(high)
+
+
+def total(parts: Sequence[Interval]) -> Interval:
+    """Sum of independent estimates, with its interval.
+
+    The distance of each bound is the root of the sum of squares of the distances of the parts' (MOVER: Zou and Donner,
+    2008).
+    """
+    value = sum(part.value for part in parts)
+    down = math.hypot(*(part.value - part.low for part in parts))
+    up = math.hypot(*(part.high - part.value for part in parts))
+    return Interval(value, value - down, value + up)
 
 
 def ratio(over: Interval, under: Interval) -> Interval:

@@ -219,7 +219,7 @@ def energy(out: Path, records: Sequence[Record], counts: Sequence[Count]) -> lis
                     axes.plot(x, y, MARKERS[row["crops"] % len(MARKERS)], color=colour)
             source = SOURCES[part["energy_label"].iloc[0]]
             axes.set(xlabel=f"J per frame ({source})", ylabel="Top-1 accuracy (%, published)")
-            axes.margins(y=0.1)
+            axes.margins(0.15, 0.1)  # room for names
             _log_ticks(axes, part["joules_per_frame"])
             names[axes] = part, labels
         handles = [Patch(color="0.3", label="no $T$"), *_sampler_handles(data, colours)]
@@ -304,7 +304,7 @@ def _log_ticks(axes: Axes, values: pd.Series) -> None:
     """A logarithmic axis whose ticks are round numbers, even within less than a decade."""
     axes.set_xscale("log")
     spread = values.max() / values.min()
-    steps = MaxNLocator(4) if spread < 10 else LogLocator(subs=(1, 2, 5) if spread < 100 else (1,))
+    steps = MaxNLocator(4) if spread < 4 else LogLocator(subs=(1, 2, 5) if spread < 100 else (1,))
     axes.xaxis.set_major_locator(steps)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

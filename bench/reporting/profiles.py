@@ -33,7 +33,7 @@ def profiles(records: Sequence[Record]) -> pd.DataFrame:
         same = dict(zip(LOOKING, (cost.step, cost.unexplained), strict=True))
         if record.peak:
             same |= {f"peak_{name}": value for name, value in asdict(record.peak).items()}
-        rows += [{**case, **asdict(line), **same} for line in lines(record.profile, record.peak)]
+        rows += [{**case, **vars(line), **same} for line in lines(record.profile, record.peak)]
     return pd.DataFrame(rows, columns=[*CASE, *LINE, *LOOKING, *PEAK])
 
 

@@ -54,7 +54,7 @@ def load_model(system: System, weights: Path | None, seed: int = 0) -> nn.Module
     except FileNotFoundError:
         raise RunError(f"{weights}: no such checkpoint, and no folder of parts") from None
     except CheckpointError as error:
-        raise RunError(f"{weights}: {error}") from error
+        raise RunError(str(error)) from error
     return model.eval()
 
 

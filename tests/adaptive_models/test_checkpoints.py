@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adaptive_models import build_backbone
@@ -243,6 +244,28 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.pth"):
         load_reference(gru_head, tmp_path / "none.pth")
     assert holds(gru_head, before)
+
+
+def test_safetensors_files_are_read_too(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
+    save_file(checkpoint_of(HEAD), path)
+    gru_head, same = head(), head()
+    load_reference(gru_head, path)
+    load_reference(same, checkpoint_of(HEAD))
+    assert holds(gru_head, snapshot(same))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError) as caught:
+        load_reference(gru_head, path)
+    assert str(caught.value).startswith(f"{path}: not a safetensors file (")
+
+
+def test_a_file_that_does_not_fit_is_named_once(tmp_path: Path) -> None:
+    for name, save in (("other.pth", torch.save), ("other.safetensors", save_file)):
+        save({"weight": torch.zeros(1)}, tmp_path / name)
+        with pytest.raises(CheckpointError) as caught:
+            load_reference(head(), tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name}: checkpoint does not fit GRUHead: missing: ")
+        assert str(caught.value).count(name) == 1
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

@@ -61,6 +61,10 @@ def test_what_is_wrong_is_told_with_the_file(tmp_path: Path) -> None:
     (tmp_path / "rgb-112.safetensors").write_bytes(b"cut off")
     with pytest.raises(PartError, match=r"rgb-112\.safetensors: not a safetensors file"):
         load_parts(system, tmp_path)
+    (tmp_path / "text.pth").write_text("no checkpoint")
+    with pytest.raises(PartError, match=r"text\.pth: not a checkpoint that can be read safely") as caught:
+        load_part(system.low_rgb, tmp_path / "text.pth")
+    assert str(caught.value).count("text.pth") == 1
 
 
 def test_published_checkpoints_are_starting_points(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from bench.measuring.statistics import (
     resampled,
     samples_needed,
     statistics_of_resamples,
+    total,
 )
 
 MEDIAN = Percentile(50)
@@ -156,6 +157,22 @@ def test_interval_holds_the_truth_about_as_often_as_it_says_only_because_of_bloc
             held[order] += estimate.low <= truth <= estimate.high
     assert 0.8 <= held["in order"] / repeats <= 0.99
     assert held["shuffled"] / repeats <= held["in order"] / repeats - 0.05
+
+
+def test_a_total_is_as_wide_as_if_its_parts_were_resampled_together() -> None:
+    generator = np.random.default_rng(3)
+    parts = [generator.lognormal(0, 0.1, 300), 2 + generator.exponential(0.2, 200), generator.normal(5, 0.02, 100)]
+    whole = total([interval(part.tolist(), MEDIAN, seed) for seed, part in enumerate(parts)])
+    drawn = sum(statistics_of_resamples(part, MEDIAN, generator, 4000) for part in parts)
+    assert whole.value == pytest.approx(sum(map(np.median, parts)))
+    assert (whole.low, whole.high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.15 * np.ptp(drawn) / 2)
+
+
+@given(times)
+def test_a_total_of_one_part_is_that(values: list[float]) -> None:
+    one = interval(values, MEDIAN)
+    whole = total([one])
+    assert (whole.value, whole.low, whole.high) == pytest.approx((one.value, one.low, one.high))
 
 
 def test_interval_needs_samples() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -240,6 +241,7 @@ def test_a_damaged_record_costs_itself_alone(tmp_path: Path) -> None:
     assert read_records(tmp_path, problems.append) == [FULL, FAILED]
     assert [problem.partition(": ")[0] for problem in problems] == [str(tmp_path / "b.json")]
     assert read_records(tmp_path / "none", pytest.fail) == []
+    assert gc.isenabled()
 
 
 def test_operations_of_a_call_are_those_of_its_stages() -> None:
