@@ -48,8 +48,8 @@ class GRUHead(nn.Module):
             Logits (N, classes) of each group, and the memory.
         """
         output, memory = self.rnn(features[:, None], memory)
-        output = self.dropout(self.relu(output[:, 0]))
-        return tuple(classifier(output) for classifier in self.classifiers), memory
+        output = self.dropout(self.relu(output))
+        return tuple(classifier(output)[:, 0] for classifier in self.classifiers), memory
 
 
 class ThreeHeads(nn.Module):

@@ -54,7 +54,7 @@ class TemporalSampler(nn.Module):
         """
         inputs = torch.cat([attention.flatten(1), hallucination.flatten(1), -similarity[:, None]], dim=1)
         output, memory = self.rnn(inputs[:, None], memory)
-        return self.fc_out(output[:, 0]), memory
+        return self.fc_out(output)[:, 0], memory
 
 
 def greedy(logits: Tensor) -> Tensor:
