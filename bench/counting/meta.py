@@ -104,7 +104,7 @@ def _pointwise(args: Sequence[Any]) -> Any:
     # In memory, dimensions are in the order of the first operand that has one.
     ordered = [each for each in operands if sum(size > 1 for size in each.shape) > 1]
     leading = next(iter(ordered), first)
-    if all(map(_in_order, operands)) or (_in_order(leading) and leading.shape == shape):
+    if all(map(_plainly_in_order, operands)) or (_in_order(leading) and leading.shape == shape):
         return _empty(shape, first)
     same = all((each.shape, _steps(each)) == (shape, _steps(leading)) for each in [leading, *ordered])
     return _empty_like(leading) if same and 0 not in _steps(leading) else NotImplemented
@@ -120,6 +120,11 @@ def _common_shape(operands: Sequence[Tensor]) -> torch.Size | None:
 def _in_order(x: Tensor) -> bool:
     """Whether a later dimension never takes larger steps in memory than an earlier one."""
     return 0 not in _steps(x) and _steps(x) == sorted(_steps(x), reverse=True)
+
+
+def _plainly_in_order(x: Tensor) -> bool:
+    """As `_in_order`; also of dimensions of one element, by which torch sorts those that no operand puts in order."""
+    return 0 not in _steps(x) and [*x.stride()] == sorted(x.stride(), reverse=True)
 
 
 def _steps(x: Tensor) -> list[int]:

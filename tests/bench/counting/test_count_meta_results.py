@@ -102,6 +102,13 @@ def test_pointwise_of_all_kinds_of_views(data: st.DataObject, ndim: int) -> None
         assert all(stride == theirs for size, stride, theirs in steps if size > 1)
 
 
+def test_a_dimension_of_one_element_decides_the_order_of_those_that_no_operand_orders() -> None:
+    x = randn(2, 2, 1).permute(2, 1, 0)[:, ::2]  # (1, 1, 2) in steps of 1, 2 and 2
+    y = randn(2, 1)
+    assert (x + y).stride()[1:] == (1, 2)
+    assert_left_to_torch("add", x, y)
+
+
 @pytest.mark.parametrize("name", ["empty_like", "zeros_like", "ones_like"])
 def test_like(name: str) -> None:
     assert_quick(name, randn(2, 3))
