@@ -21,7 +21,7 @@ def into_large_pages(*tensors: Tensor) -> int:
     What goes beyond, or cannot be had so (another system, an older kernel, no memory in one piece), stays as it is.
 
     Returns:
-        The bytes of which the kernel says that they now are in large pages.
+        The bytes that the kernel did not refuse to move.
     """
     advise = _madvise()
     if advise is None:
