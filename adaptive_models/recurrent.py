@@ -39,7 +39,7 @@ class GRU(nn.GRU):
         for before, after, (matrices, biases) in zip(hx.contiguous(), memory, weights, strict=True):
             inference.gru_step(layer_input, before, matrices, biases, out=after)
             layer_input = after
-        return layer_input.unsqueeze(time).clone(), memory
+        return layer_input.unsqueeze(time).clone(), memory  # as torch's, of which neither lies in the other
 
     def _into_large_pages(self) -> None:
         """Once for the weights that there are: it takes as long as many steps."""

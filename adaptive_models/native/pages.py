@@ -15,24 +15,19 @@ _COLLAPSE = 25
 """MADV_COLLAPSE of Linux 6.1 and later."""
 
 
-def into_large_pages(*tensors: Tensor) -> int:
+def into_large_pages(*tensors: Tensor) -> None:
     """Have the kernel move the memory of tensors on a CPU into large pages, where they fill some; it stays where it is.
 
     What goes beyond, or cannot be had so (another system, an older kernel, no memory in one piece), stays as it is.
-
-    Returns:
-        The bytes that the kernel did not refuse to move.
     """
     advise = _madvise()
     if advise is None:
-        return 0
-    moved = 0
+        return
     for tensor in tensors:
         first = tensor.data_ptr()
         # One by one: of a longer piece the kernel gives up at the first page that it cannot have.
         for page in range(-(-first // PAGE) * PAGE, (first + tensor.nbytes) // PAGE * PAGE, PAGE):
-            moved += PAGE if advise(page, PAGE, _COLLAPSE) == 0 else 0
-    return moved
+            advise(page, PAGE, _COLLAPSE)
 
 
 @cache
