@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +20,17 @@ FEW_SEQUENCES = 16
 """Of up to so many at once (1, 2, 4, 8, 16 were timed) the operator is faster than torch."""
 
 
+class Layer(NamedTuple):
+    """Weights of a layer, for inputs (3H, C) and for the memory (3H, H).
+
+    Biases of both are (3H,), or there are none; so are scales, of which there are none for weights of float32.
+    """
+
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor]
+    scales: Sequence[Tensor] = ()
+
+
 class GRU(nn.GRU):
     """torch's GRU, of which single steps of few sequences read their weights as fast as memory gives them.
 
@@ -29,35 +41,110 @@ class GRU(nn.GRU):
         """As `torch.nn.GRU.forward`."""
         if not self._suits(input, hx):
             return super().forward(input, hx)
-        self._into_large_pages()
-        time = 1 if self.batch_first else 0
-        layer_input = input.select(time, 0).contiguous()
-        memory = input.new_empty(self.num_layers, len(layer_input), self.hidden_size)
-        if hx is None:
-            hx = torch.zeros_like(memory)
-        weights = [(each[:2], each[2:]) for each in self.all_weights]
-        for before, after, (matrices, biases) in zip(hx.contiguous(), memory, weights, strict=True):
-            inference.gru_step(layer_input, before, matrices, biases, out=after)
-            layer_input = after
-        return layer_input.unsqueeze(time).clone(), memory  # as torch's, of which neither lies in the other
-
-    def _into_large_pages(self) -> None:
-        """Once for the weights that there are: it takes as long as many steps."""
-        weights = [weight for weight in self._flat_weights if weight is not None]
-        addresses = [weight.data_ptr() for weight in weights]
-        if _IN_LARGE_PAGES.get(self) != addresses:
-            into_large_pages(*weights)
-            _IN_LARGE_PAGES[self] = addresses
+        return _step(self, input, hx, [Layer(each[:2], each[2:]) for each in self.all_weights])
 
     def _suits(self, x: Any, hx: Tensor | None) -> bool:
         """Whether this is a step for `inference.gru_step`."""
         return (
             native.suits_inference(x, *self._flat_weights, *(() if hx is None else (hx,)))
-            and x.ndim == 3
-            and x.shape[1 if self.batch_first else 0] == 1
-            and 0 < x.shape[0 if self.batch_first else 1] <= FEW_SEQUENCES
             and not (self.training or self.bidirectional or self.proj_size)
             and all(each.is_contiguous() for layer in self.all_weights for each in layer)
-            and (hx is None or hx.shape == self.get_expected_hidden_size(x, None))
-            and x.shape[2] == self.input_size
+            and _is_single_step(self, x, hx)
         )
+
+
+class Int8GRU(nn.Module):
+    """A GRU for inference with weights of 8 bits, which are a quarter of the bytes: int8, with a scale for each row.
+
+    It computes in float32, and rounds nothing but weights: w is kept as round(w / s) s, where s is the largest of its
+    row over 127. So it is what is known as weight-only quantisation, per output channel and symmetric.
+
+    Args:
+        gru: a layer or several, of one direction and without projections, whose float32 weights are taken over.
+
+    Raises:
+        ValueError: another kind of GRU.
+    """
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        if gru.bidirectional or gru.proj_size:
+            raise ValueError(f"{gru}: weights of int8 are for GRUs of one direction, without projections")
+        self.input_size, self.hidden_size, self.num_layers = gru.input_size, gru.hidden_size, gru.num_layers
+        self.bias, self.batch_first = gru.bias, gru.batch_first
+        for name, weight in gru.named_parameters():
+            kept = weight.detach()
+            if name.startswith("weight"):
+                kept, scales = _rounded(kept)
+                self.register_buffer(f"{name}_scales", scales)
+            self.register_buffer(name, kept)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `torch.nn.GRU.forward`, of tensors with a dimension for sequences."""
+        layers = [self._layer(number) for number in range(self.num_layers)]
+        if native.suits_inference(input, *(() if hx is None else (hx,))) and _is_single_step(self, input, hx):
+            return _step(self, input, hx, layers)
+        if hx is None:
+            hx = input.new_zeros(self.num_layers, input.shape[0 if self.batch_first else 1], self.hidden_size)
+        parameters = [each for layer in layers for each in (*layer.weights, *layer.biases)]
+        scales = [each for layer in layers for each in layer.scales]
+        return int8_gru(input, hx, parameters, self.bias, self.num_layers, self.batch_first, scales)
+
+    def _layer(self, number: int) -> Layer:
+        def each(kind: str, ending: str = "") -> list[Tensor]:
+            return [getattr(self, f"{kind}_{of}_l{number}{ending}") for of in ("ih", "hh")]
+
+        return Layer(each("weight"), each("bias") if self.bias else (), each("weight", "_scales"))
+
+
+@torch.library.custom_op("foveabench::int8_gru", mutates_args=())
+def int8_gru(
+    x: Tensor, hx: Tensor, parameters: Sequence[Tensor], biases: bool, layers: int, batch_first: bool,
+    scales: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """torch's GRU with weights that are widened for it: slow, and one operator for whoever follows operators."""
+    remaining = iter(scales)
+    wide = [each * next(remaining)[:, None] if each.dtype is torch.int8 else each for each in parameters]
+    output, memory = torch.gru(x, hx, wide, biases, layers, 0.0, False, False, batch_first)
+    return output, memory
+
+
+def _rounded(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (rows, columns) as int8, and the scale of each row."""
+    largest = weights.abs().amax(dim=1)
+    scales = torch.where(largest > 0, largest / 127, 1.0)
+    return (weights / scales[:, None]).round().to(torch.int8), scales
+
+
+def _is_single_step(gru: GRU | Int8GRU, x: Tensor, hx: Tensor | None) -> bool:
+    """Whether the shapes are of a step of few sequences."""
+    time, batch = (1, 0) if gru.batch_first else (0, 1)
+    return (
+        x.ndim == 3
+        and x.shape[time] == 1
+        and 0 < x.shape[batch] <= FEW_SEQUENCES
+        and x.shape[2] == gru.input_size
+        and (hx is None or hx.shape == (gru.num_layers, x.shape[batch], gru.hidden_size))
+    )
+
+
+def _step(gru: GRU | Int8GRU, x: Tensor, hx: Tensor | None, layers: Sequence[Layer]) -> tuple[Tensor, Tensor]:
+    """A step by the compiled operator."""
+    _into_large_pages(gru, [weight for layer in layers for weight in layer.weights])
+    time = 1 if gru.batch_first else 0
+    layer_input = x.select(time, 0).contiguous()
+    memory = x.new_empty(gru.num_layers, len(layer_input), gru.hidden_size)
+    if hx is None:
+        hx = torch.zeros_like(memory)
+    for before, after, layer in zip(hx.contiguous(), memory, layers, strict=True):
+        inference.gru_step(layer_input, before, *layer, out=after)
+        layer_input = after
+    return layer_input.unsqueeze(time).clone(), memory  # as torch's, of which neither lies in the other
+
+
+def _into_large_pages(gru: nn.Module, weights: Sequence[Tensor]) -> None:
+    """Once for the weights that there are: it takes as long as many steps."""
+    addresses = [weight.data_ptr() for weight in weights]
+    if _IN_LARGE_PAGES.get(gru) != addresses:
+        into_large_pages(*weights)
+        _IN_LARGE_PAGES[gru] = addresses

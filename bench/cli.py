@@ -225,6 +225,7 @@ class DtypeName(str, Enum):
     float32 = "float32"
     float16 = "float16"
     bfloat16 = "bfloat16"
+    int8 = "int8"
 
 
 class BackendName(str, Enum):
@@ -244,7 +245,7 @@ def measure(
         ScenarioName, typer.Option(help="Frames of a video one after another, or batches of clips.")
     ] = ScenarioName.single_stream,
     device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
-    dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs.")] = DtypeName.float32,
+    dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs; int8 of weights.")] = DtypeName.float32,
     backend: Annotated[
         Optional[list[BackendName]],  # noqa: UP045
         typer.Option(help="What runs the networks, eager if not given. May be repeated."),
@@ -334,7 +335,7 @@ def compare(
     seconds: Annotated[float, typer.Option(help="For how long two systems run in turns.")] = 30.0,
     restarts: Annotated[int, typer.Option(help="Of each of two working trees.")] = 5,
     device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
-    dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs.")] = DtypeName.float32,
+    dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs; int8 of weights.")] = DtypeName.float32,
     policy: Annotated[str, typer.Option(help="Who decides in systems with a temporal sampler.")] = "published",
     clip: Annotated[
         str, typer.Option(help="A video, a folder or tar of its frames, a folder of such, or `demo`.")

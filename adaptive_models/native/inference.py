@@ -95,22 +95,26 @@ def linear(rows: Tensor, weights: Dense, bias: Tensor | None = None, onto: Tenso
 
 
 def gru_step(
-    inputs: Tensor, memory: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] | None, out: Tensor
+    inputs: Tensor,
+    memory: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    scales: Sequence[Tensor],
+    out: Tensor,
 ) -> None:
     """Write the next memory of a layer of a GRU.
 
     Args:
         inputs: contiguous (N, C).
         memory: contiguous (N, H).
-        weights: contiguous (3H, C) for inputs and (3H, H) for the memory, as torch keeps them.
+        weights: contiguous (3H, C) for inputs and (3H, H) for the memory, as torch keeps them; float32 or int8.
         biases: (3H,) of both, or none.
+        scales: (3H,) of both, where they are int8, else none.
         out: contiguous (N, H), of which nothing is in the memory.
     """
-    added = map(_pointer, biases) if biases else (None, None)
-    pointers = (_pointer(inputs), _pointer(memory))
-    call = _GRU(
-        *pointers, len(inputs), inputs.shape[1], memory.shape[1], *map(_pointer, weights), *added, _pointer(out)
-    )
+    sizes = (*inputs.shape, memory.shape[1])
+    of_rows = (pointer for pair in (biases, scales) for pointer in (map(_pointer, pair) if pair else (None, None)))
+    call = _GRU(_pointer(inputs), _pointer(memory), *sizes, *map(_pointer, weights), *of_rows, _pointer(out))
     _operators().foveabench_gru(ctypes.byref(call))
 
 
@@ -193,7 +197,8 @@ class _GRU(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("in", "memory")),
         *((name, ctypes.c_int64) for name in ("sequences", "inputs", "hidden")),
-        *((name, ctypes.c_void_p) for name in ("input_weights", "memory_weights", "input_bias", "memory_bias", "out")),
+        *((name, ctypes.c_void_p) for name in ("input_weights", "memory_weights", "input_bias", "memory_bias")),
+        *((name, ctypes.c_void_p) for name in ("input_scales", "memory_scales", "out")),
     )
 
 

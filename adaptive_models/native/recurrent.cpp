@@ -1,8 +1,12 @@
 // One step of a layer of a GRU for inference. Of few sequences, it takes as long as its weights take from memory: each
-// is read once, where it lies, and nothing is written but the result.
+// is read once, where it lies, and nothing is written but the result. Weights are floats, or 8-bit integers with a scale
+// for each row, which are a quarter of the bytes.
 
 #include "vectors.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 #include <omp.h>
 
 #include <algorithm>
@@ -27,8 +31,9 @@ struct GRU {
     const float *in, *memory;
     int64_t sequences, inputs, hidden;
     // As torch keeps them, for gates reset, update and new: (3 * hidden, inputs) and (3 * hidden, hidden); biases
-    // (3 * hidden) or null.
-    const float *input_weights, *memory_weights, *input_bias, *memory_bias;
+    // (3 * hidden) or null; scales (3 * hidden) of weights of int8_t, null of those of float.
+    const void *input_weights, *memory_weights;
+    const float *input_bias, *memory_bias, *input_scales, *memory_scales;
     // The next memory (sequences, hidden).
     float *out;
 };
@@ -44,6 +49,29 @@ inline V read(const float* from) {
     return value;
 }
 
+template <typename V>
+inline V read(const int8_t* from) {
+    V value;
+    for (int64_t i = 0; i < int64_t(sizeof(V) / sizeof(float)); ++i) value[i] = from[i];
+    return value;
+}
+
+// Compilers make of that what takes longer than the bytes do.
+#if defined(__AVX2__)
+template <>
+inline Short read(const int8_t* from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+}
+#endif
+#if defined(__AVX512F__)
+template <>
+inline Vector read(const int8_t* from) {
+    constexpr __mmask16 every = 0xffff;  // without, GCC 12 warns of its own header
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm512_maskz_cvtepi32_ps(every, _mm512_maskz_cvtepi8_epi32(every, bytes));
+}
+#endif
+
 // The sum of lanes, by halves: one after the other, each would wait for the last.
 template <typename V>
 inline float total(V lanes) {
@@ -54,11 +82,23 @@ inline float total(V lanes) {
     return halves[0];
 }
 
-// `ROWS` rows of weights, one after the other in memory, times `SEQUENCES` vectors, `depth` apart as well, plus biases:
-// (rows, sequences), in rows of `sequences`.
-template <typename V, int64_t ROWS, int64_t SEQUENCES>
-inline void products(const float* weights, const float* in, int64_t depth, const float* bias, int64_t sequences,
-                     float* out) {
+// Rows of weights, one after the other in memory, with a bias and a scale for each, or null.
+template <typename Weight>
+struct Rows {
+    const Weight* weights;
+    int64_t depth;
+    const float *bias, *scales;
+
+    Rows from(int64_t row) const {
+        return {weights + row * depth, depth, bias ? bias + row : nullptr, scales ? scales + row : nullptr};
+    }
+};
+
+// `ROWS` rows times `SEQUENCES` vectors, `depth` apart as well: (rows, sequences), in rows of `sequences`.
+template <typename V, int64_t ROWS, int64_t SEQUENCES, typename Weight>
+inline void products(const Rows<Weight>& of, const float* in, int64_t sequences, float* out) {
+    const Weight* const weights = of.weights;
+    const int64_t depth = of.depth;
     constexpr int64_t LONG = sizeof(V) / sizeof(float);
     constexpr int64_t PARTS = ROWS * SEQUENCES == 1 ? 8 : 1;  // of a sum that would wait for itself
     V sums[ROWS][SEQUENCES][PARTS] = {};
@@ -74,41 +114,40 @@ inline void products(const float* weights, const float* in, int64_t depth, const
     for (int64_t i = 0; i < ROWS; ++i)
         for (int64_t j = 0; j < SEQUENCES; ++j) {
             for (int64_t part = 1; part < PARTS; ++part) sums[i][j][0] += sums[i][j][part];
-            float sum = bias ? bias[i] : 0;
+            float sum = total(sums[i][j][0]);
             for (int64_t rest = k; rest < depth; ++rest) sum += weights[i * depth + rest] * in[j * depth + rest];
-            out[i * sequences + j] = sum + total(sums[i][j][0]);
+            if (of.scales) sum *= of.scales[i];
+            out[i * sequences + j] = of.bias ? sum + of.bias[i] : sum;
         }
 }
 
 // The same of so many rows and all sequences. Of one sequence rows are read one by one, which memory gives faster than
 // several side by side; of more it is the sequences, in the cache, that are read too often otherwise.
-void rows(int64_t count, const float* weights, const float* in, int64_t depth, const float* bias, int64_t sequences,
-          float* out) {
+template <typename Weight>
+void multiply(const Rows<Weight>& rows, int64_t count, const float* in, int64_t sequences, float* out) {
     int64_t i = 0;
     if (sequences > 1)
         for (; i + TOGETHER <= count; i += TOGETHER) {
-            const float *w = weights + i * depth, *b = bias ? bias + i : nullptr;
+            const Rows<Weight> here = rows.from(i);
             float* to = out + i * sequences;
             int64_t j = 0;
             for (; j + BESIDE <= sequences; j += BESIDE)
-                products<Vector, TOGETHER, BESIDE>(w, in + j * depth, depth, b, sequences, to + j);
-            for (; j < sequences; ++j) products<Vector, TOGETHER, 1>(w, in + j * depth, depth, b, sequences, to + j);
+                products<Vector, TOGETHER, BESIDE>(here, in + j * rows.depth, sequences, to + j);
+            for (; j < sequences; ++j) products<Vector, TOGETHER, 1>(here, in + j * rows.depth, sequences, to + j);
         }
     for (; i < count; ++i)
         for (int64_t j = 0; j < sequences; ++j)
-            products<Short, 1, 1>(weights + i * depth, in + j * depth, depth, bias ? bias + i : nullptr, sequences,
-                                  out + i * sequences + j);
+            products<Short, 1, 1>(rows.from(i), in + j * rows.depth, sequences, out + i * sequences + j);
 }
 
 inline float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
 
-}  // namespace
-
-extern "C" {
-
-void foveabench_gru(const GRU* call) {
-    const GRU& c = *call;
+template <typename Weight>
+void step(const GRU& c) {
     const int64_t gates = 3 * c.hidden;
+    const Rows<Weight> of_inputs{static_cast<const Weight*>(c.input_weights), c.inputs, c.input_bias, c.input_scales};
+    const Rows<Weight> of_hidden{static_cast<const Weight*>(c.memory_weights), c.hidden, c.memory_bias,
+                                 c.memory_scales};
     const std::unique_ptr<float[]> sums(new float[2 * gates * c.sequences]);  // (gates, sequences), of each product
     float *of_input = sums.get(), *of_memory = of_input + gates * c.sequences;
 #pragma omp parallel
@@ -116,10 +155,8 @@ void foveabench_gru(const GRU* call) {
         // Memory gives each thread one long run of rows the fastest.
         const int64_t share = whole((gates + omp_get_num_threads() - 1) / omp_get_num_threads(), TOGETHER);
         const int64_t first = std::min(gates, omp_get_thread_num() * share), count = std::min(gates - first, share);
-        rows(count, c.input_weights + first * c.inputs, c.in, c.inputs, c.input_bias ? c.input_bias + first : nullptr,
-             c.sequences, of_input + first * c.sequences);
-        rows(count, c.memory_weights + first * c.hidden, c.memory, c.hidden,
-             c.memory_bias ? c.memory_bias + first : nullptr, c.sequences, of_memory + first * c.sequences);
+        multiply(of_inputs.from(first), count, c.in, c.sequences, of_input + first * c.sequences);
+        multiply(of_hidden.from(first), count, c.memory, c.sequences, of_memory + first * c.sequences);
 #pragma omp barrier
 #pragma omp for schedule(static)
         for (int64_t unit = 0; unit < c.hidden; ++unit)
@@ -133,5 +170,11 @@ void foveabench_gru(const GRU* call) {
             }
     }
 }
+
+}  // namespace
+
+extern "C" {
+
+void foveabench_gru(const GRU* call) { call->input_scales ? step<int8_t>(*call) : step<float>(*call); }
 
 }  // extern "C"

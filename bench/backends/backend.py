@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from bench.errors import UsageError, in_words
 
 if TYPE_CHECKING:
-    from bench.records.measurement import BackendName
+    from bench.records.measurement import BackendName, Dtype
 
 MODULES = {"compile": "compiled", "cudagraphs": "cuda_graphs", "onnxruntime": "onnx_runtime", "openvino": "open_vino"}
 """Beside this one, each with a class `Made` that is a `Backend`."""
@@ -70,12 +70,21 @@ def check_backend(name: BackendName, device: str) -> None:
         raise UsageError(f"--backend {name}: {' and '.join(missing)} not installed: pip install 'foveabench[{name}]'")
 
 
-def make_backend(name: BackendName) -> Backend | None:
+def make_backend(name: BackendName, dtype: Dtype = "float32") -> Backend | None:
     """A backend by its name; None for eager, where nothing is put in place of anything.
 
     Args:
         name: one that `check_backend` has let pass.
+        dtype: in which it is to run networks; by int8, it rounds the weights that it is given.
+
+    Raises:
+        UnsupportedError: it does not know int8.
     """
     if name == "eager":
         return None
-    return cast("Backend", import_module(f"bench.backends.{MODULES[name]}").Made())
+    made = import_module(f"bench.backends.{MODULES[name]}").Made
+    if dtype != "int8":
+        return cast("Backend", made())
+    if name != "onnxruntime":
+        raise UnsupportedError(f"{name} rounds no weights to int8 here: eager and onnxruntime do")
+    return cast("Backend", made(int8=True))

@@ -51,8 +51,7 @@ def compare_systems(
 def _prepare(case: Case, registry: Registry, clip: str) -> Subject:
     system = registry.find(case.system)
     footage = footage_for(system, clip, case.frames)
-    place = torch.device(case.device), getattr(torch, case.dtype)
-    subject = Subject(system, footage, case.policy, *place, case.seed, case.backend)
+    subject = Subject(system, footage, case.policy, torch.device(case.device), case.dtype, case.seed, case.backend)
     if subject.backend:
         subject.compile(None)
     return subject

@@ -28,7 +28,7 @@ def one_call(system: System) -> Callable[[], None]:
     generator = torch.Generator().manual_seed(0)
     shapes = (3, 224, 224), (1, 256, 256), (1, 80, 128)
     footage = Footage([TensorClip(*(torch.rand(frames, *shape, generator=generator) for shape in shapes))], [], [])
-    subject = Subject(system, footage, "always-full", torch.device("cpu"), torch.float32)
+    subject = Subject(system, footage, "always-full", torch.device("cpu"), "float32")
     calls = subject.stream(AlwaysFull())
 
     def call() -> None:

@@ -24,9 +24,10 @@ from adaptive_models.policies import AlwaysFull, Policy
 from adaptive_models.stepwise import Stepwise
 from adaptive_models.system import FrameResult
 from bench.backends.backend import make_backend
+from bench.backends.precision import computed_in, to_precision
 from bench.backends.replacing import replace_networks
 from bench.errors import RunError
-from bench.records.measurement import BackendName
+from bench.records.measurement import BackendName, Dtype
 from bench.streaming import make_policy
 from bench.systems.inputs import SOUNDS, fits, input_of
 from bench.systems.registry import System
@@ -144,7 +145,7 @@ class Subject:
         footage: its clips, from `footage_for`; several are taken in turn.
         policy: name, for an adaptive system.
         device: where.
-        dtype: of weights and inputs.
+        dtype: of weights and inputs; int8 of weights.
         seed: of weights, if none come with the system, and of inputs that no clip gives.
         backend: what runs its networks; other than eager, call `compile` before times are taken.
 
@@ -158,7 +159,7 @@ class Subject:
     Raises:
         RunError: the model cannot be built.
         UsageError: a policy that it cannot follow.
-        UnsupportedError: a backend that cannot run the system, as also what runs it may raise.
+        UnsupportedError: a backend or type that cannot run the system, as also what runs it may raise.
     """
 
     def __init__(
@@ -167,24 +168,27 @@ class Subject:
         footage: Footage,
         policy: str,
         device: torch.device,
-        dtype: torch.dtype,
+        dtype: Dtype,
         seed: int = 0,
         backend: BackendName = "eager",
     ) -> None:
-        self.system, self.device, self.dtype = system, device, dtype
+        self.system, self.device, self.dtype = system, device, computed_in(dtype)
         self.notes = list(footage.notes)
         self.decided: Counter[str] = Counter()
         self.frames = footage.clips[0].frames
+        self.backend = make_backend(backend, dtype)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model: nn.Module = load_model(system, None, seed).to(device, dtype)
+            rounds = self.backend is not None and dtype == "int8"  # by itself, what it is given in float32
+            self.model: nn.Module = to_precision(load_model(system, None, seed), device, "float32" if rounds else dtype)
             if system.adaptive:
                 self.policy: Policy = make_policy(policy, system, self.frames)[0]
-                self._clips = [_moved(clip, "spectrogram" in system.inputs, device, dtype) for clip in footage.clips]
+                self._clips = [
+                    _moved(clip, "spectrogram" in system.inputs, device, self.dtype) for clip in footage.clips
+                ]
             else:
                 self._calls = [self._inputs_of(clip) for clip in footage.clips]
                 self.frames = len(self._calls[0]) * system.frames
-        self.backend = make_backend(backend)
         if self.backend is not None:
             replace_networks(self.model, self.backend)
             self.notes += [f"{backend}: {note}" for note in self.backend.notes]

@@ -138,6 +138,7 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     import torch
 
     from bench.backends.backend import UnsupportedError
+    from bench.backends.precision import computed_in
     from bench.measuring.changes import compare_outputs
     from bench.measuring.energy import measure_energy
     from bench.measuring.machine import environment
@@ -150,7 +151,7 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
 
     case, settings = request.case, request.settings
     torch.set_num_threads(case.threads)
-    device, dtype = torch.device(case.device), getattr(torch, case.dtype)
+    device = torch.device(case.device)
     surroundings = environment(device)
     tell(Message("loading", environment=surroundings))
     systems = registry(request.adapters)
@@ -161,9 +162,9 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     batch = case.batch if case.scenario == "offline" else None
     rival, reference = spatial_sampler(system.id), None
     try:
-        subject, memory = _build(system, footage, case, device, dtype, tell)
+        subject, memory = _build(system, footage, case, device, tell)
         if rival and rival in systems:
-            reference = Subject(systems.find(rival), footage, ALWAYS_FULL, device, dtype, case.seed, case.backend)
+            reference = Subject(systems.find(rival), footage, ALWAYS_FULL, device, case.dtype, case.seed, case.backend)
             _compile(reference, batch, tell)
         compiled = _compiled(subject, reference)
         timing = measure_times(subject, batch, settings, footage.decode_seconds, _teller(tell), reference)
@@ -185,10 +186,10 @@ def measure(request: Request, tell: Callable[[Message], None]) -> Record:
     change = None
     if (case.backend, case.dtype) != ("eager", "float32"):
         tell(Message("comparing outputs"))
-        plain = Subject(system, footage, case.policy, device, torch.float32, case.seed)
+        plain = Subject(system, footage, case.policy, device, "float32", case.seed)
         change = compare_outputs(subject.outputs(batch), plain.outputs(batch))
     tell(Message("counting"))
-    peak = measure_peak(device, dtype)
+    peak = measure_peak(device, computed_in(case.dtype))
     counts = _counts(system, case.policy, subject.decided)
     return Record(
         SCHEMA,
@@ -215,7 +216,6 @@ def _build(
     footage: Footage,
     case: Case,
     device: torch.device,
-    dtype: torch.dtype,
     tell: Callable[[Message], None],
 ) -> tuple[Subject, Memory]:
     """Build the system and run its first full frames, and see how much memory that takes.
@@ -227,7 +227,7 @@ def _build(
 
     peak = PeakMemory()
     start = resident_bytes()
-    subject = Subject(system, footage, case.policy, device, dtype, case.seed, case.backend)
+    subject = Subject(system, footage, case.policy, device, case.dtype, case.seed, case.backend)
     if subject.backend:
         _compile(subject, case.batch if case.scenario == "offline" else None, tell)
         peak = PeakMemory()

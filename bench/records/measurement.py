@@ -23,7 +23,7 @@ SCHEMA: Literal[1] = 1
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Scenario = Literal["single-stream", "offline"]
-Dtype = Literal["float32", "float16", "bfloat16"]
+Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 BackendName = Literal["eager", "compile", "onnxruntime", "openvino", "cudagraphs"]
 State = Literal["ok", "failed", "unsupported", "killed", "out-of-memory", "timeout", "interrupted"]
 Decision = Literal["full", "prescan", "skip"]
@@ -38,7 +38,7 @@ class Case:
         system: id of the system.
         scenario: "single-stream", frames of one video after another, or "offline", batches of clips.
         device: as torch names it.
-        dtype: of weights and images, as torch names it.
+        dtype: of weights and images, as torch names it; int8 of weights alone.
         policy: who decides in an adaptive system; "fixed" for any other.
         batch: clips at once; 1 in single-stream.
         frames: frames of a clip.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import torch
@@ -19,11 +20,13 @@ from bench.compare.systems import Turns
 from bench.measuring.clock import Clock
 from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
 from bench.measuring.subject import Subject, footage_for
+from bench.records.measurement import Dtype
 from bench.systems.builtin import registry
 from bench.systems.costs import count_system
 from bench.systems.registry import System
 
 WORKLOADS = ("ucf101", "epic")
+KEYS = ["scenario", "dtype", "against", "system"]
 CROPS, MAX_SKIPS = range(4), range(1, 5)
 BATCH = 16
 SCENARIOS = ("single-stream", "offline")
@@ -31,16 +34,18 @@ CLIP, STREAMED, FRAMES = "demo", 10, 6
 """The clip, how many of its frames are streamed, and how many of each clip run in a batch: enough for T_4 to skip."""
 
 
-def systems_of(workload: str, crops: int) -> list[System]:
-    """S_k, its (S_k, T_M), and SAN19-base with S_0."""
-    base = ["san19-base"] if crops == 0 else []
+def systems_of(workload: str, crops: int, dtype: Dtype) -> list[System]:
+    """S_k, its (S_k, T_M), and SAN19-base with S_0, unless GRUs alone are of another type: it has none."""
+    base = ["san19-base"] if crops == 0 and dtype != "int8" else []
     names = [f"s{crops}", *(f"s{crops}-t{max_skip}" for max_skip in MAX_SKIPS), *base]
     return [registry().find(f"{workload}/{name}") for name in names]
 
 
-def single_stream(systems: Sequence[System], seconds: float, device: str = "cpu") -> list[dict[str, object]]:
+def single_stream(
+    systems: Sequence[System], seconds: float, device: str = "cpu", dtype: Dtype = "float32"
+) -> list[dict[str, object]]:
     """Frames in turns: the first system is that which the others are held against."""
-    subjects = prepared(systems, STREAMED, device)
+    subjects = prepared(systems, STREAMED, device, dtype)
     turns = {name: Turns(subject, Clock(subject.device)) for name, subject in subjects.items()}
     for turn in turns.values():
         turn.warm_up()
@@ -54,7 +59,7 @@ def single_stream(systems: Sequence[System], seconds: float, device: str = "cpu"
     first, *others = turns
     return [
         row(
-            "single-stream",
+            ("single-stream", dtype),
             first,
             other,
             judge_mixtures(turns[other].kinds, turns[first].kinds, (shares[other], shares[first])),
@@ -65,9 +70,11 @@ def single_stream(systems: Sequence[System], seconds: float, device: str = "cpu"
     ]
 
 
-def offline(systems: Sequence[System], frames: int, seconds: float, device: str = "cpu") -> list[dict[str, object]]:
+def offline(
+    systems: Sequence[System], frames: int, seconds: float, device: str = "cpu", dtype: Dtype = "float32"
+) -> list[dict[str, object]]:
     """Batches of clips in turns."""
-    subjects = prepared(systems, frames, device)
+    subjects = prepared(systems, frames, device, dtype)
     clocks = {name: Clock(subject.device) for name, subject in subjects.items()}
     batches: dict[str, Callable[[], float]] = {
         name: lambda name=name: clocks[name].time(lambda: subjects[name].batch(0, BATCH))[0] for name in subjects
@@ -81,7 +88,7 @@ def offline(systems: Sequence[System], frames: int, seconds: float, device: str 
     first, *others = subjects
     return [
         row(
-            f"offline, batch {BATCH}",
+            (f"offline, batch {BATCH}", dtype),
             first,
             other,
             judge(samples[other], samples[first]),
@@ -92,11 +99,11 @@ def offline(systems: Sequence[System], frames: int, seconds: float, device: str 
     ]
 
 
-def prepared(systems: Sequence[System], frames: int, device: str) -> dict[str, Subject]:
+def prepared(systems: Sequence[System], frames: int, device: str, dtype: Dtype) -> dict[str, Subject]:
     """Systems of one workload under their published operating points, on the built-in clip."""
     footage = footage_for(systems[0], CLIP, frames)
-    place = torch.device(device), torch.float32
-    return {system.id: Subject(system, footage, "published", *place) for system in systems}
+    place = torch.device(device)
+    return {system.id: Subject(system, footage, "published", place, dtype) for system in systems}
 
 
 def shares_of(subject: Subject) -> dict[str, float]:
@@ -106,9 +113,9 @@ def shares_of(subject: Subject) -> dict[str, float]:
 
 
 def row(
-    scenario: str, slow: str, fast: str, verdict: Verdict, saved: float, shares: dict[str, float]
+    how: tuple[str, Dtype], slow: str, fast: str, verdict: Verdict, saved: float, shares: dict[str, float]
 ) -> dict[str, object]:
-    """One comparison; against SAN19-base, S_0 is the faster one."""
+    """One comparison, by scenario and type; against SAN19-base, S_0 is the faster one."""
     speedup = verdict.ratio
     if fast.endswith("san19-base"):
         slow, fast, saved = fast, slow, 1 / saved
@@ -116,7 +123,8 @@ def row(
     else:
         low, value, high = speedup.low, speedup.value, speedup.high
     return {
-        "scenario": scenario,
+        "scenario": how[0],
+        "dtype": how[1],
         "system": fast,
         "against": slow,
         "full %": shares["full"],
@@ -130,26 +138,31 @@ def row(
 
 
 def table(
-    scenarios: Iterable[str], workloads: Iterable[str], crops: Iterable[int], seconds: float, device: str = "cpu"
+    scenarios: Iterable[str],
+    workloads: Iterable[str],
+    crops: Iterable[int],
+    seconds: float,
+    device: str = "cpu",
+    dtype: Dtype = "float32",
 ) -> pd.DataFrame:
     """Comparisons of these scenarios; systems of each k run for so many seconds, or ten rounds."""
     rows: list[dict[str, object]] = []
     for scenario in scenarios:
         for workload in workloads:
             for k in crops:
-                systems = systems_of(workload, k)
+                systems = systems_of(workload, k, dtype)
                 if scenario == "single-stream":
-                    rows += single_stream(systems, seconds, device)
+                    rows += single_stream(systems, seconds, device, dtype)
                 else:
-                    rows += offline([each for each in systems if each.adaptive], FRAMES, seconds, device)
+                    rows += offline([each for each in systems if each.adaptive], FRAMES, seconds, device, dtype)
     return pd.DataFrame(rows)
 
 
 def merged(known: Path, made: pd.DataFrame) -> pd.DataFrame:
     """What is made anew, and what else a file has."""
     frames = [pd.read_csv(known), made] if known.is_file() else [made]
-    kept = pd.concat(frames).drop_duplicates(["scenario", "system", "against"], keep="last")
-    return kept.sort_values(["scenario", "against", "system"], ascending=[False, True, True], ignore_index=True)
+    kept = pd.concat(frames).drop_duplicates(KEYS, keep="last")
+    return kept.sort_values(KEYS, ascending=[False, True, True, True], ignore_index=True)
 
 
 def main() -> None:
@@ -160,20 +173,21 @@ def main() -> None:
     parser.add_argument("--crops", nargs="+", type=int, default=list(CROPS))
     parser.add_argument("--seconds", type=float, default=60, help="for each k and scenario; ten rounds are made anyway")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=get_args(Dtype), help="of both systems")
     arguments = parser.parse_args()
-    asked = (arguments.scenarios, arguments.workloads, arguments.crops, arguments.seconds, arguments.device)
-    made = merged(arguments.out / "skipping_speed.csv", table(*asked))
+    asked = (arguments.scenarios, arguments.workloads, arguments.crops, arguments.seconds)
+    made = merged(arguments.out / "skipping_speed.csv", table(*asked, arguments.device, arguments.dtype))
     made.to_csv(arguments.out / "skipping_speed.csv", index=False, float_format="%.6g")
     text = "\n".join(
         (
             "# What skipping saves, measured",
             "",
-            f"Made by `python tests/benchmarks/skipping_speed.py --out results` on {arguments.device}, in float32 with"
+            f"Made by `python tests/benchmarks/skipping_speed.py --out results` on {arguments.device}, with"
             f" {torch.get_num_threads()} threads and torch {torch.__version__}.",
             "Systems of one k run in turns in one process. Frame by frame, speed-ups are of 10th percentiles of each"
             " kind of frame, weighed by the shares of the published operating point; with batches of clips, the median"
             f" of ratios within rounds, and operations those that were executed for {FRAMES} frames a clip.",
-            "Low and high: the 99 % bootstrap interval.",
+            "Low and high: the 99 % bootstrap interval. int8: weights of GRUs, of both systems; all else is float32.",
             "",
             made.to_markdown(index=False, floatfmt=".3g"),
             "",

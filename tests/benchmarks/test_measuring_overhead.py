@@ -45,7 +45,7 @@ class Work(nn.Module):
 def measured(seconds: float, width: float) -> Timing:
     system = System("work", lambda: Work(seconds), {"rgb": (3, 8, 8)})
     footage = Footage([TensorClip(torch.zeros(4, 3, 8, 8), None)], [], [])
-    subject = Subject(system, footage, "fixed", torch.device("cpu"), torch.float32)
+    subject = Subject(system, footage, "fixed", torch.device("cpu"), "float32")
     settings = Settings(width, BUDGET, warmup=0.5, energy=0, time_limit=60, memory_limit=1 << 40)
     return measure_times(subject, None, settings, [], _teller(lambda _: None))
 

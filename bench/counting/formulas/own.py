@@ -6,6 +6,7 @@ from math import prod
 
 from torch import Tensor
 
+from bench.counting.formulas.recurrent import OPERATIONS_PER_UNIT, layers_of
 from bench.counting.registry import Cost, register_formula
 
 
@@ -21,3 +22,13 @@ def salient_boxes(attention: Tensor, *_: object, out: Tensor) -> Cost:
 def follow_boxes(previous: Tensor, boxes: Tensor, *, out: Tensor) -> Cost:
     """Nothing: boxes are integers."""
     return Cost()
+
+
+@register_formula("foveabench::int8_gru", family="gru")
+def int8_gru(
+    x: Tensor, memory: Tensor, parameters: list[Tensor], biases: bool, layers: int, batch_first: bool,
+    scales: list[Tensor], *, out: tuple[Tensor, Tensor],
+) -> Cost | int:  # fmt: skip
+    """As a GRU with weights of float32: widening them is no part of it."""
+    of_gru = layers_of("gru", OPERATIONS_PER_UNIT["gru"])
+    return of_gru(x, memory, parameters, biases, layers, 0.0, False, False, batch_first, out=out)

@@ -88,7 +88,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Footage:
 
 
 def subject(system: System, footage: Footage, backend: BackendName = "eager") -> Subject:
-    made = Subject(system, footage, "always-full" if system.adaptive else "fixed", CPU, torch.float32, 0, backend)
+    made = Subject(system, footage, "always-full" if system.adaptive else "fixed", CPU, "float32", 0, backend)
     if system.adaptive:
         made.policy = GivenShares(Shares(25.0, 35.0, 40.0), max_skip=2, frames=6)
     return made

@@ -55,7 +55,7 @@ class Net(nn.Module):
 
 def fixed(build: Callable[[], nn.Module]) -> Subject:
     footage = Footage([TensorClip(torch.rand(FRAMES, 3, 4, 4))], [], [])
-    return Subject(System("small/net", build, {"rgb": (3, 4, 4)}), footage, "fixed", CPU, torch.float32)
+    return Subject(System("small/net", build, {"rgb": (3, 4, 4)}), footage, "fixed", CPU, "float32")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def adaptive(small_system: System) -> Subject:
     generator = torch.Generator().manual_seed(0)
     images, spectrograms = (torch.rand(FRAMES, *shape, generator=generator) for shape in ((3, 224, 224), (1, 256, 256)))
     footage = Footage([TensorClip(images, spectrograms)], [], [])
-    return Subject(small_system, footage, "learned", CPU, torch.float32)
+    return Subject(small_system, footage, "learned", CPU, "float32")
 
 
 @pytest.fixture(scope="module")

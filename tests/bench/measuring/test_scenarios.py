@@ -40,7 +40,7 @@ def sleeper(seconds: Callable[[int], float], frames: int = 1) -> Subject:
     shape = (3, 8, 8) if frames == 1 else (frames, 3, 8, 8)
     footage = Footage([TensorClip(torch.zeros(FRAMES, 3, 8, 8))], [], [])
     return Subject(
-        System("small/sleeper", lambda: Sleeper(seconds), {"rgb": shape}, frames), footage, "fixed", CPU, torch.float32
+        System("small/sleeper", lambda: Sleeper(seconds), {"rgb": shape}, frames), footage, "fixed", CPU, "float32"
     )
 
 
@@ -64,7 +64,7 @@ def adaptive(small_system: System) -> Subject:
         )
         for _ in range(2)
     ]
-    subject = Subject(small_system, Footage(clips, [], []), "learned", CPU, torch.float32)
+    subject = Subject(small_system, Footage(clips, [], []), "learned", CPU, "float32")
     subject.policy = GivenShares(Shares(20.0, 40.0, 40.0), max_skip=3, frames=FRAMES)
     return subject
 

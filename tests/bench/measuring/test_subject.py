@@ -47,7 +47,7 @@ def listen(
 ) -> tuple[Subject, list[Frame], list[dict[str, Tensor]]]:
     """A fixed system of these inputs, its first calls, and what it was given in them."""
     system = System("small/listener", Listener, inputs, frames)
-    subject = Subject(system, footage, "fixed", CPU, torch.float32)
+    subject = Subject(system, footage, "fixed", CPU, "float32")
     made = list(islice(subject.stream(), calls))
     assert isinstance(subject.model, Listener)
     return subject, made, subject.model.heard
@@ -226,7 +226,7 @@ def test_what_a_clip_does_not_give_is_random_and_noted() -> None:
 def test_seeds_make_weights() -> None:
     def weights(seed: int) -> Tensor:
         system = System("small/conv", lambda: nn.Conv2d(3, 2, 3), {"rgb": (3, 8, 8)})
-        subject = Subject(system, footage_of(0), "fixed", CPU, torch.float32, seed)
+        subject = Subject(system, footage_of(0), "fixed", CPU, "float32", seed)
         return next(subject.model.parameters())
 
     before = torch.get_rng_state()
@@ -248,7 +248,7 @@ def test_a_system_that_cannot_be_built_is_one_line() -> None:
         raise OSError("no such weights")
 
     with pytest.raises(RunError, match=r"^small/none cannot be built: OSError: no such weights$"):
-        Subject(System("small/none", build, {"rgb": (3, 8, 8)}), footage_of(0), "fixed", CPU, torch.float32)
+        Subject(System("small/none", build, {"rgb": (3, 8, 8)}), footage_of(0), "fixed", CPU, "float32")
 
 
 # --- adaptive systems ---
@@ -261,7 +261,7 @@ def footage(videos: Path) -> Footage:
 
 @pytest.fixture(scope="module")
 def adaptive(small_system: System, footage: Footage) -> Subject:
-    subject = Subject(small_system, footage, "learned", CPU, torch.float32)
+    subject = Subject(small_system, footage, "learned", CPU, "float32")
     subject.policy = GivenShares(Shares(25.0, 35.0, 40.0), max_skip=3, frames=6)
     return subject
 
@@ -281,11 +281,11 @@ def test_a_policy_may_be_given_for_a_stream(adaptive: Subject) -> None:
 
 def test_a_policy_that_a_system_cannot_follow_is_refused(small_system: System, footage: Footage) -> None:
     with pytest.raises(UsageError, match="no policy 'random'"):
-        Subject(small_system, footage, "random", CPU, torch.float32)
+        Subject(small_system, footage, "random", CPU, "float32")
 
 
 def test_adaptive_systems_run_in_half_precision(small_system: System, footage: Footage) -> None:
-    subject = Subject(small_system, footage, "learned", CPU, torch.bfloat16)
+    subject = Subject(small_system, footage, "learned", CPU, "bfloat16")
     assert {parameter.dtype for parameter in subject.model.parameters()} == {torch.bfloat16}
     assert len(list(islice(subject.stream(), 7))) == 7
     assert len(subject.batch(0, 2, AlwaysFull())) == 12
@@ -293,6 +293,6 @@ def test_adaptive_systems_run_in_half_precision(small_system: System, footage: F
 
 def test_the_published_backbone_runs_in_half_precision() -> None:
     footage = footage_of(0, frames=1, size=64)
-    subject = Subject(registry().find("san19"), footage, "fixed", CPU, torch.bfloat16)
+    subject = Subject(registry().find("san19"), footage, "fixed", CPU, "bfloat16")
     assert next(subject.stream()) == Frame(0, 0, "full")
     assert subject.notes == ["x is resized to 224x224"]

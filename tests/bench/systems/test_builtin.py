@@ -102,7 +102,7 @@ def test_clips_are_sampled_for_what_calls_are_given(id: str, given: int, sampled
 def test_video_networks_run_on_real_clips(shared: Path, id: str, clip: str, notes: list[str]) -> None:
     system = registry().find(id)
     footage = footage_for(system, str(shared / "clips" / clip), 8)
-    subject = Subject(system, footage, "fixed", torch.device("cpu"), torch.float32)
+    subject = Subject(system, footage, "fixed", torch.device("cpu"), "float32")
     said: list[Tensor] = []
     subject.model.register_forward_hook(lambda module, inputs, output: said.extend(output))
     assert next(subject.stream()) == Frame(0, 0, "full")

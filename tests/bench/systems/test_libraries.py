@@ -112,7 +112,7 @@ def test_a_model_of_v_jepa_2_counts_as_its_layers_do() -> None:
 def test_a_model_runs_on_a_real_clip(shared: Path, id: str) -> None:
     system = find(id)
     footage = footage_for(system, str(shared / "clips" / "clip_silent.mp4"), system.frames)
-    subject = Subject(system, footage, "fixed", torch.device("cpu"), torch.float32)
+    subject = Subject(system, footage, "fixed", torch.device("cpu"), "float32")
     said: list[Any] = []
     subject.model.register_forward_hook(lambda module, inputs, output: said.append(output))
     assert next(subject.stream()).decision == "full"

@@ -163,7 +163,7 @@ def test_there_is_no_attention_to_draw(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_a_step(small: System, footage: Footage) -> None:
-    subject = Subject(small, footage, "learned", torch.device("cpu"), torch.float32)
+    subject = Subject(small, footage, "learned", torch.device("cpu"), "float32")
     made = list(islice(subject.stream(), 4))
     assert made == [Frame(0, 0, "full"), Frame(0, 16, "full"), Frame(1, 0, "full"), Frame(1, 16, "full")]
     assert subject.decided == {"full": 32, "prescan": 32}
