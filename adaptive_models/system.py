@@ -389,6 +389,7 @@ class _Run:
         self.system, self.clips, self.length = system, clips, lengths[0]
         self.policy = AlwaysFull() if policy is None else policy
         self.first_video, self.causal = first_video, causal
+        self.weight = next(system.parameters())
         self.sampler, self.heads, self.boxes = _Memory(dim=1), _Memory(dim=2), _Memory()
         self.hallucination, self.hidden, self.cell = _Memory(), _Memory(), _Memory()
 
@@ -414,9 +415,11 @@ class _Run:
             for result, own in zip(results, attention, strict=True):
                 result.attention = own
             if self.system.temporal_sampler is not None:
-                if t > 0:
-                    choices = self._decide(t, attention, videos, results)
+                hallucination = self.hallucination.recall(videos)
+                # Before the sampler, whose weights leave nothing else in the caches
                 self._hallucinate(attention, videos)
+                if hallucination is not None:
+                    choices = self._decide(t, attention, hallucination, videos, results)
         for result, choice in zip(results, choices, strict=True):
             result.decision = "prescan" if choice else "full"
             result.ran = self._ran(result)
@@ -444,9 +447,9 @@ class _Run:
         }
         return tuple(stage for stage, runs in ran.items() if runs)
 
-    def _decide(self, t: int, attention: Tensor, videos: Positions, results: list[FrameResult]) -> list[int]:
-        hallucination = self.hallucination.recall(videos)
-        assert hallucination is not None
+    def _decide(
+        self, t: int, attention: Tensor, hallucination: Tensor, videos: Positions, results: list[FrameResult]
+    ) -> list[int]:
         logits, memory, similarity = self.system.decide(attention, hallucination, self.sampler.recall(videos))
         self.sampler.keep(videos, memory)
         for result, own, value in zip(results, hallucination, similarity.tolist(), strict=True):
@@ -487,5 +490,5 @@ class _Run:
                 result.logits = tuple(group[position] for group in logits)
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
-        parameter = next(self.system.parameters())
-        return torch.stack(tensors).to(parameter.device, parameter.dtype)
+        together = tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+        return together.to(self.weight.device, self.weight.dtype)

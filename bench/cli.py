@@ -13,7 +13,7 @@ import typer
 from bench import data_command, train_command
 from bench.errors import RunError, UsageError
 from bench.evaluating import command as evaluate_command
-from bench.options import writable
+from bench.options import DtypeName, writable
 from bench.placing import command as placing_command
 
 if TYPE_CHECKING:
@@ -217,15 +217,6 @@ class ScenarioName(str, Enum):
 
     single_stream = "single-stream"
     offline = "offline"
-
-
-class DtypeName(str, Enum):
-    """Of weights and inputs."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-    int8 = "int8"
 
 
 class BackendName(str, Enum):

@@ -1,11 +1,21 @@
-"""Checks of options that several commands have."""
+"""Options that several commands have, and checks of them."""
 
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
 
 from bench.errors import RunError
+
+
+class DtypeName(str, Enum):
+    """Of weights and inputs; int8 of weights alone."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+    int8 = "int8"
 
 
 def writable(folder: Path) -> Path:

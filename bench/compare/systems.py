@@ -8,7 +8,9 @@ from functools import partial
 
 import torch
 
+from bench.backends.backend import UnsupportedError
 from bench.compare.result import Comparison
+from bench.errors import RunError
 from bench.measuring.clock import Clock, warm_up
 from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
 from bench.measuring.subject import Subject, footage_for
@@ -51,7 +53,10 @@ def compare_systems(
 def _prepare(case: Case, registry: Registry, clip: str) -> Subject:
     system = registry.find(case.system)
     footage = footage_for(system, clip, case.frames)
-    subject = Subject(system, footage, case.policy, torch.device(case.device), case.dtype, case.seed, case.backend)
+    try:
+        subject = Subject(system, footage, case.policy, torch.device(case.device), case.dtype, case.seed, case.backend)
+    except UnsupportedError as error:
+        raise RunError(f"{system.id}: {error}") from error
     if subject.backend:
         subject.compile(None)
     return subject

@@ -59,7 +59,8 @@ def evaluate_all(
 
     def path_of(task: Task, policy: str = "") -> Path:
         policy = policy or task.policy
-        return evaluation_path(out, dataset.name, dataset.split, task.limit, task.system, policy, task.seed)
+        what = task.limit, task.system, policy, task.seed, task.dtype
+        return evaluation_path(out, dataset.name, dataset.split, *what)
 
     to_come = {path_of(task) for task in tasks}
     for task in tasks:

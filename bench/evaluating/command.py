@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from bench.errors import RunError, UsageError
+from bench.options import DtypeName
 
 if TYPE_CHECKING:
     from adaptive_models.data.datasets import Dataset
@@ -44,6 +45,7 @@ def command(
         typer.Option(min=1, help="Processes; if not given, as many as cores on a CPU, and one with --features."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to run, as torch names it.")] = "cpu",
+    dtype: Annotated[DtypeName, typer.Option(help="Of weights and inputs; int8 of weights.")] = DtypeName.float32,
     features: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Folder in which features of frozen networks are kept, so that they run once for all."),
@@ -66,6 +68,7 @@ def command(
 
     Examples: foveabench evaluate 'mini/*' --data mini --weights runs/mini ·
     foveabench evaluate mini/s3-t2 --data mini --weights runs/mini --policy learned --policy random ·
+    foveabench evaluate mini/s3-t2 --data mini --dtype int8 ·
     foveabench evaluate --compare results/evaluations/mini/mini--s3.always-full
     results/evaluations/mini/mini--s0.always-full
     """
@@ -99,6 +102,7 @@ def command(
         device=device,
         limit=limit,
         features=features,
+        dtype=dtype.value,
     )
     if workers is None:
         workers = default_threads() if device == "cpu" and features is None else 1

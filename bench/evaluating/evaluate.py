@@ -9,7 +9,7 @@ import torch
 from adaptive_models.data.datasets import Dataset
 from bench.counting.profile import Profile
 from bench.errors import RunError, UsageError
-from bench.evaluating.models import digest, spatial_system
+from bench.evaluating.models import digest, in_precision, spatial_system
 from bench.evaluating.processes import run_clips
 from bench.evaluating.runner import ClipRun, Job, Task
 from bench.measuring.machine import environment
@@ -50,7 +50,9 @@ def evaluate(
     system = task.find()
     check(task, dataset)
     stages = _stages(spatial_system(system) if task.policy == "uniform" else system)
-    weights = digest(load_model(system, task.weights, task.seed))
+    model = load_model(system, task.weights, task.seed)
+    weights = digest(model)
+    in_precision(system, model, task.device, task.dtype)  # else processes would find out
     learned = _checked(learned, task, weights, dataset) if task.policy in AT_COST_OF_LEARNED else None
     clips = [clip for clip in dataset.clips if learned is None or clip.id not in learned.left_out]
     runs: list[ClipRun] = []
@@ -84,6 +86,7 @@ def evaluate(
         clips=outcomes,
         left_out=left_out,
         notes={run.id: run.notes for run in runs if run.notes},
+        dtype=task.dtype,
     )
     return evaluation, runs
 
@@ -107,6 +110,8 @@ def check(task: Task, dataset: Dataset) -> None:
         raise UsageError(f"{system.id} listens, and {dataset.name} is without sound")
     if task.features is not None and system.crops is None:
         raise UsageError(f"--features: they are kept for S_k and S_k,T_M systems, and {system.id} is none")
+    if task.features is not None and task.dtype not in ("float32", "int8"):
+        raise UsageError(f"--features: they are kept in float32, and are other ones in {task.dtype}")
     if task.policy in AT_COST_OF_LEARNED and system.max_skip is None:
         raise UsageError(f"policy {task.policy}: {system.id} has no temporal sampler at whose cost to decide")
     if task.policy not in AT_COST_OF_LEARNED and system.adaptive:
@@ -118,8 +123,9 @@ def _checked(learned: Evaluation | None, task: Task, weights: str, dataset: Data
     if learned is None:
         raise UsageError(f"policy {task.policy}: evaluate {task.system} with the policy learned first, for its cost")
     ids = [clip.id for clip in dataset.clips if clip.id not in learned.left_out]
-    theirs = learned.system, learned.policy, learned.weights, learned.frames, [clip.id for clip in learned.clips]
-    if theirs != (task.system, "learned", weights, task.frames, ids):
+    theirs = learned.system, learned.policy, learned.weights, learned.dtype, learned.frames
+    wanted = task.system, "learned", weights, task.dtype, task.frames
+    if (theirs, [clip.id for clip in learned.clips]) != (wanted, ids):
         raise UsageError(
             f"policy {task.policy}: the learned decisions at hand are of {learned.system} with weights"
             f" {learned.weights} on {len(learned.clips)} clips, not of {task.system} with {weights} on these"

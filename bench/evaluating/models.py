@@ -9,7 +9,11 @@ from pathlib import Path
 from torch import nn
 
 from adaptive_models.system import AdaptiveSystem
-from bench.errors import UsageError
+from bench.backends.backend import UnsupportedError
+from bench.backends.precision import to_precision
+from bench.errors import RunError, UsageError
+from bench.records.measurement import Dtype
+from bench.streaming import usable_device
 from bench.systems.costs import build_model
 from bench.systems.registry import Registry, System
 from bench.systems.weights import load_named_parts, weights_of
@@ -25,6 +29,19 @@ def digest(model: nn.Module) -> str:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return f"sha256:{found.hexdigest()[:16]}"
+
+
+def in_precision(system: System, model: nn.Module, device: str, dtype: Dtype) -> nn.Module:
+    """The model on a device and in a type: see `to_precision`.
+
+    Raises:
+        UsageError: a device that there is not.
+        RunError: a model that cannot be of this type.
+    """
+    try:
+        return to_precision(model, usable_device(device), dtype)
+    except UnsupportedError as error:
+        raise RunError(f"{system.id} --dtype {dtype}: {error}") from error
 
 
 def without_sampler(model: AdaptiveSystem) -> AdaptiveSystem:

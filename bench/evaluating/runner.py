@@ -18,12 +18,13 @@ from adaptive_models.stepwise import Stepwise
 from adaptive_models.system import AdaptiveSystem
 from adaptive_models.training.cache import FeatureCache
 from bench.errors import RunError, UsageError
-from bench.evaluating.models import without_sampler
+from bench.evaluating.models import in_precision, without_sampler
 from bench.evaluating.policies import Shuffled, Uniform
 from bench.evaluating.replay import FeatureClip, Replay
 from bench.evaluating.ways import AsDecided, EveryNth, InSegments, Prediction, Way
 from bench.records.evaluation import ClipOutcome, Evaluation
-from bench.streaming import TimedClip, make_policy, usable_device
+from bench.records.measurement import Dtype
+from bench.streaming import TimedClip, make_policy
 from bench.systems.builtin import registry
 from bench.systems.registry import System
 from bench.systems.weights import load_model
@@ -47,6 +48,7 @@ class Task:
         device: as torch names it.
         limit: how many clips the data set was opened with; None for all.
         features: folder of kept features of the data set; None to run the frozen networks.
+        dtype: of weights and inputs.
     """
 
     system: str
@@ -59,6 +61,7 @@ class Task:
     device: str = "cpu"
     limit: int | None = None
     features: Path | None = None
+    dtype: Dtype = "float32"
 
     def find(self) -> System:
         """The system.
@@ -122,7 +125,7 @@ class Runner:
         job: what is to be done.
 
     Raises:
-        RunError: weights that cannot be loaded.
+        RunError: weights that cannot be loaded, or that cannot be of the type.
     """
 
     def __init__(self, job: Job) -> None:
@@ -134,7 +137,7 @@ class Runner:
 
     def _make_way(self, system: System) -> Way:
         task, costs, learned = self._job.task, self._job.costs, self._job.learned
-        model = load_model(system, task.weights, task.seed).to(usable_device(task.device))
+        model = in_precision(system, load_model(system, task.weights, task.seed), task.device, task.dtype)
         if not isinstance(model, Stepwise):
             return InSegments(model, system, costs["call"], task.frames)
         if not isinstance(model, AdaptiveSystem):

@@ -47,13 +47,13 @@ def evaluated(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
     """A row for each evaluation.
 
     Returns:
-        `CASE`, `seed`, `trained`, `clips` (how many) and `left_out`; accuracies in per cent as `metrics.hits` names
-        them, empty where a data set has no such classes, `top1` with its Wilson interval in `top1_low` and
+        `CASE`, `seed`, `dtype`, `trained`, `clips` (how many) and `left_out`; accuracies in per cent as `metrics.hits`
+        names them, empty where a data set has no such classes, `top1` with its Wilson interval in `top1_low` and
         `top1_high`; `gflops` per frame as executed (`exact` convention), `gflops_paper` in the `paper` convention;
         `trade_off`, the latter over `top1`, as the published tables have it; and shares of frames in per cent.
     """
     rows = [_row(each) for each in evaluations]
-    columns = [*CASE, "seed", "trained", "clips", "left_out", *FIGURES, "top1_low", "top1_high"]
+    columns = [*CASE, "seed", "dtype", "trained", "clips", "left_out", *FIGURES, "top1_low", "top1_high"]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(FIGURES, float) | {"limit": "Int64"})
 
 
@@ -63,7 +63,7 @@ def _row(evaluation: Evaluation) -> dict[str, Any]:
     paper = flops_per_frame(evaluation, "paper") / 1e9
     top1 = found["top1"]
     return {
-        **{name: getattr(evaluation, name) for name in (*CASE, "seed", "trained")},
+        **{name: getattr(evaluation, name) for name in (*CASE, "seed", "dtype", "trained")},
         "clips": len(evaluation.clips),
         "left_out": len(evaluation.left_out),
         **{name: each.value for name, each in found.items()},

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from bench.records.files import read_each, read_json, write_text
+from bench.records.measurement import Dtype
 
 SCHEMA: Literal[1] = 1
 
@@ -82,6 +83,7 @@ class Evaluation:
         clips: outcomes in the order of the data set.
         left_out: ids of clips, or names of files, that could not be read, and why.
         notes: what was put in place of something missing in a clip, by its id.
+        dtype: of weights and inputs, as of a `measurement.Case`.
     """
 
     __pydantic_config__ = STRICT
@@ -105,6 +107,7 @@ class Evaluation:
     clips: list[ClipOutcome]
     left_out: dict[str, str] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    dtype: Dtype = "float32"
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -115,13 +118,29 @@ class Evaluation:
 _EVALUATIONS = TypeAdapter(Evaluation)
 
 
-def evaluation_path(out: Path, data: str, split: str, limit: int | None, system: str, policy: str, seed: int) -> Path:
+def evaluation_path(
+    out: Path,
+    data: str,
+    split: str,
+    limit: int | None,
+    system: str,
+    policy: str,
+    seed: int,
+    dtype: Dtype = "float32",
+) -> Path:
     """Where an evaluation lies in a folder of results, as "evaluations/mini/mini--s3-t2.learned.seed0.json".
 
-    Other splits than "val" have folders of their own, and evaluations of some of the clips say of how many.
+    Other splits than "val" have folders of their own, and evaluations of some of the clips, or in another type than
+    float32, say so in their names.
     """
     folder = data if split == "val" else f"{data}-{split}"
-    parts = (system.replace("/", "--"), policy, f"seed{seed}", *([f"limit-{limit}"] if limit is not None else []))
+    parts = [
+        system.replace("/", "--"),
+        policy,
+        *([dtype] if dtype != "float32" else []),
+        f"seed{seed}",
+        *([f"limit-{limit}"] if limit is not None else []),
+    ]
     return out / "evaluations" / folder / (".".join(re.sub(r"[^\w-]", "-", part) for part in parts) + ".json")
 
 
