@@ -60,16 +60,16 @@ class Int8GRU(nn.Module):
     row over 127. So it is what is known as weight-only quantisation, per output channel and symmetric.
 
     Args:
-        gru: a layer or several, of one direction and without projections, whose float32 weights are taken over.
+        gru: a layer or several, of one direction, whose float32 weights are taken over.
 
     Raises:
-        ValueError: another kind of GRU.
+        ValueError: a GRU of two directions.
     """
 
     def __init__(self, gru: nn.GRU) -> None:
         super().__init__()
-        if gru.bidirectional or gru.proj_size:
-            raise ValueError(f"{gru}: weights of int8 are for GRUs of one direction, without projections")
+        if gru.bidirectional:
+            raise ValueError(f"{gru}: weights of int8 are for GRUs of one direction")
         self.input_size, self.hidden_size, self.num_layers = gru.input_size, gru.hidden_size, gru.num_layers
         self.bias, self.batch_first = gru.bias, gru.batch_first
         for name, weight in gru.named_parameters():

@@ -42,14 +42,15 @@ def reproduce_all(out: Path, systems: Iterable[System], machine: str | None = No
         UsageError: no measurements of that machine.
         RunError: the folder cannot be written to, or a system cannot be counted.
     """
+    from bench.evaluating.precision import in_float32
     from bench.reporting.others_table import write_others  # counts, with torch
 
     measured = all_records(out, machine)
     records = next(iter(measured.values()), [])
-    evaluations = evaluations_of(out)
+    evaluations = all_evaluations(out)
     counts = make_counts(out, systems)
     files = [out / COUNTS, out / LAYERS, *make_figures(out, [], records, counts)]
-    files += make_tables(out, ALL_TABLES, records, evaluations, counts)
+    files += make_tables(out, ALL_TABLES, records, in_float32(evaluations), counts)
     files += write_others(out)
     files += [*make_evaluated(out, counts, evaluations, records), *write_audit(out), *write_pages(out, measured)]
     files.append(make_report(out, out / REPORT, machine, measured))
@@ -107,11 +108,18 @@ def all_records(out: Path, machine: str | None = None) -> dict[str, list[Record]
     return {name: records_of(out, name) for name in machines_of(out, machine)}
 
 
-def evaluations_of(out: Path) -> list[Evaluation]:
-    """What was evaluated; nothing if nothing was."""
+def all_evaluations(out: Path) -> list[Evaluation]:
+    """What was evaluated, in any type; nothing if nothing was."""
     from bench.records.evaluation import read_evaluations
 
     return read_evaluations(out / EVALUATIONS, lambda problem: note(f"warning: {problem}"))
+
+
+def evaluations_of(out: Path) -> list[Evaluation]:
+    """What was evaluated in float32: see `all_evaluations`."""
+    from bench.evaluating.precision import in_float32
+
+    return in_float32(all_evaluations(out))
 
 
 def make_evaluated(
@@ -119,25 +127,27 @@ def make_evaluated(
 ) -> list[Path]:
     """Write the tables of each data set on which systems were evaluated, in a folder of its name, and their figures.
 
-    Columns of times come from the records.
+    All are in float32, but for a table of other types beside it. Columns of times come from the records.
     """
     if not evaluations:
         return []
+    from bench.evaluating.precision import in_float32
     from bench.evaluating.summary import learned_against_others
     from bench.records.evaluation import AT_COST_OF_LEARNED
     from bench.reporting.accuracy_figure import accuracy, decisions
     from bench.reporting.evaluated_tables import write_evaluated_tables
     from bench.reporting.foresight_table import write_foresight_table
+    from bench.reporting.precision_table import write_precision_table
 
     files: list[Path] = []
-    for data in sorted({each.data for each in evaluations}):
-        files += write_evaluated_tables(data, counts, evaluations, out / data, records)
+    plain = in_float32(evaluations)
+    for data in sorted({each.data for each in plain}):
+        files += write_evaluated_tables(data, counts, plain, out / data, records)
         files += write_foresight_table(data, out / EVALUATIONS, out / data)
-    whole = [each for each in evaluations if each.trained and each.limit is None]
-    files += accuracy(out, evaluations) if whole else []
-    files += (
-        decisions(out, evaluations) if learned_against_others(whole)["rival"].isin(AT_COST_OF_LEARNED).any() else []
-    )
+        files += write_precision_table(data, evaluations, out / data)
+    whole = [each for each in plain if each.trained and each.limit is None]
+    files += accuracy(out, plain) if whole else []
+    files += decisions(out, plain) if learned_against_others(whole)["rival"].isin(AT_COST_OF_LEARNED).any() else []
     return files
 
 
@@ -157,12 +167,13 @@ def make_report(
         RunError: counts, layers, Fig. 3 or the audit are missing or damaged, or the file cannot be written.
     """
     from bench.evaluating.foresight import foresight_over_seeds
+    from bench.evaluating.precision import against_float32, in_float32
     from bench.records.layers import read_layers
     from bench.reporting.report.page import write_report
     from bench.reporting.report.results import Results, read_audit, read_sizes
 
     records = all_records(folder, machine) if records is None else records
-    evaluations = evaluations_of(folder)
+    evaluations = all_evaluations(folder)
     data_sets = {each.data for each in evaluations}
     foresight = {data: foresight_over_seeds(folder / EVALUATIONS / data) for data in data_sets}
     results = Results(
@@ -171,8 +182,9 @@ def make_report(
         read_sizes(folder / "fig3.csv"),
         read_audit(folder / AUDIT),
         records,
-        evaluations,
+        in_float32(evaluations),
         {data: frame for data, frame in foresight.items() if len(frame)},
+        against_float32(evaluations),
     )
     return write_report(results, out)
 
@@ -336,12 +348,15 @@ def _index(out: Path, files: Sequence[Path]) -> str:
         file for file, path in named.items() if path.stem == "profile"
     ]
     for data in sorted({path.parent for path in files if path.stem == "table1"} - {out}):
+        others = {
+            "foresight": f"how well attention is foreseen on {data.name}, against copying it; *measured*",
+            "precision": f"what smaller numbers than float32 do to accuracy and decisions on {data.name}; *measured*",
+        }
         groups[f"the same tables of systems trained and evaluated on {data.name}; all *measured* or *counted*"] = [
-            file for file, path in named.items() if path.parent == data and path.stem != "foresight"
+            file for file, path in named.items() if path.parent == data and path.stem not in others
         ]
-        groups[f"how well attention is foreseen on {data.name}, against copying it; *measured*"] = [
-            file for file, path in named.items() if path.parent == data and path.stem == "foresight"
-        ]
+        for stem, words in others.items():
+            groups[words] = [file for file, path in named.items() if path.parent == data and path.stem == stem]
     for text, own in groups.items():
         if own:
             lines.append(f"- {', '.join(f'[{file}]({file})' for file in own)}: {text}")

@@ -105,7 +105,14 @@ def _keep_foresight(tasks: Sequence[Task], dataset: Dataset, out: Path) -> None:
 
 
 def _with_features(tasks: Sequence[Task], root: Path, dataset: Dataset) -> list[Task]:
-    """Tasks of adaptive systems with the folder of features, which are computed where they are not kept yet."""
+    """Tasks of adaptive systems with the folder of features, which are computed where they are not kept yet.
+
+    Raises:
+        UsageError: a type in which they are others; of GRUs' weights alone, int8 leaves them as they are.
+    """
+    for task in tasks:
+        if task.dtype not in ("float32", "int8"):
+            raise UsageError(f"--features: they are kept in float32, and are other ones in {task.dtype}")
     folders: dict[str, Path] = {}
     done = []
     for task in tasks:

@@ -110,8 +110,6 @@ def check(task: Task, dataset: Dataset) -> None:
         raise UsageError(f"{system.id} listens, and {dataset.name} is without sound")
     if task.features is not None and system.crops is None:
         raise UsageError(f"--features: they are kept for S_k and S_k,T_M systems, and {system.id} is none")
-    if task.features is not None and task.dtype not in ("float32", "int8"):
-        raise UsageError(f"--features: they are kept in float32, and are other ones in {task.dtype}")
     if task.policy in AT_COST_OF_LEARNED and system.max_skip is None:
         raise UsageError(f"policy {task.policy}: {system.id} has no temporal sampler at whose cost to decide")
     if task.policy not in AT_COST_OF_LEARNED and system.adaptive:

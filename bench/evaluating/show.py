@@ -92,7 +92,7 @@ def show_evaluations(evaluations: Sequence[Evaluation]) -> None:
 def _explain(evaluation: Evaluation) -> None:
     rules = "Actions: verb and noun both among the best k; by product: the pair among the best k pairs. "
     say(
-        "{count} clips of {data} {split}, {frames} frames each. "
+        "{count} clips of {data} {split}, {frames} frames each{dtype}. "
         + (rules if len(evaluation.groups) == 2 else "")
         + "±: half of the 95 % Wilson interval. "
         + "GFLOPs as executed; trade-off: GFLOPs in the paper's convention over top-1.",
@@ -100,6 +100,7 @@ def _explain(evaluation: Evaluation) -> None:
         data=evaluation.data,
         split=evaluation.split,
         frames=evaluation.frames,
+        dtype="" if evaluation.dtype == "float32" else f", in {evaluation.dtype}",
     )
 
 
@@ -122,8 +123,8 @@ def compare_results(a: str, b: str) -> dict[str, Any]:
     differences = {name: difference(first, second, name) for name in columns}
     means = [evaluated(each)[[*columns, "gflops"]].mean() for each in (first, second)]
     return {
-        "a": {"system": first[0].system, "policy": first[0].policy, **means[0]},
-        "b": {"system": second[0].system, "policy": second[0].policy, **means[1]},
+        "a": {**{name: getattr(first[0], name) for name in ("system", "policy", "dtype")}, **means[0]},
+        "b": {**{name: getattr(second[0], name) for name in ("system", "policy", "dtype")}, **means[1]},
         "seeds": [each.seed for each in first],
         "clips": len(first[0].clips),
         "differences": {
@@ -153,7 +154,9 @@ def show_comparison(compared: dict[str, Any]) -> None:
         for name, each in compared["differences"].items()
     ]
     rows.append(["GFLOPs/frame", f"{a['gflops']:.4f}", f"{b['gflops']:.4f}", f"{a['gflops'] / b['gflops']:.3f} x"])
-    print_table(["%", *(f"{each['system']} {each['policy']}" for each in (a, b)), "A - B, in points"], rows)
+    types = [each["dtype"] for each in (a, b)] if a["dtype"] != b["dtype"] else ["", ""]
+    names = [f"{each['system']} {each['policy']} {own}".rstrip() for each, own in zip((a, b), types, strict=True)]
+    print_table(["%", *names, "A - B, in points"], rows)
     say(
         "{clips} clips, seeds {seeds}; intervals of 95 % by the paired bootstrap over clips",
         clips=compared["clips"],

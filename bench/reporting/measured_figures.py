@@ -48,7 +48,7 @@ SOURCES = {
 """Of energy, for an axis."""
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-"""Of an element. Bytes are counted with float32."""
+"""Of an element. Bytes are counted with float32; where weights alone are smaller, as by int8, they are not known."""
 
 
 def speed_ups(records: Iterable[Record]) -> pd.DataFrame:
@@ -120,7 +120,7 @@ def rooflines(records: Iterable[Record]) -> pd.DataFrame:
     rows = []
     for setup, group in published_points(records).items():
         for record in group:
-            if record.status.state == "ok" and record.counts and record.peak:
+            if record.status.state == "ok" and record.counts and record.peak and record.case.dtype in BYTES:
                 times = stage_seconds(record)
                 width = BYTES[record.case.dtype] / BYTES["float32"]
                 for stage in record.counts.stages:

@@ -17,7 +17,7 @@ from adaptive_models import attention, folding, fused, native
 from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.maps import Maps
 from adaptive_models.native import inference
-from adaptive_models.recurrent import FEW_SEQUENCES, GRU
+from adaptive_models.recurrent import FEW_SEQUENCES, GRU, Int8GRU
 from adaptive_models.san import KINDS, Bottleneck
 from adaptive_models.ssim import ssim
 
@@ -80,8 +80,9 @@ def remember(choose: random.Random) -> None:
     inputs, hidden = choose.randrange(1, 40), choose.randrange(1, 40)
     gru = GRU(inputs, hidden, choose.randrange(1, 3), bias=choose.random() < 0.5).eval()
     sequences = choose.randrange(1, FEW_SEQUENCES + 1)
+    step = choose.choice((gru, Int8GRU(gru)))
     with torch.inference_mode():
-        gru(torch.randn(1, sequences, inputs), torch.randn(gru.num_layers, sequences, hidden))
+        step(torch.randn(1, sequences, inputs), torch.randn(gru.num_layers, sequences, hidden))
 
 
 def compare(choose: random.Random) -> None:

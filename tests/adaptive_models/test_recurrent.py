@@ -14,15 +14,19 @@ from torch.nn.utils.rnn import pack_sequence
 
 from adaptive_models import native
 from adaptive_models.native import inference
-from adaptive_models.recurrent import FEW_SEQUENCES, GRU
+from adaptive_models.recurrent import FEW_SEQUENCES, GRU, Int8GRU
 from bench.counting.count import count_flops
 
 compiled = pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
 
 
-def in_double(gru: GRU) -> nn.GRU:
+def in_double(gru: GRU | Int8GRU) -> nn.GRU:
     kept = nn.GRU(gru.input_size, gru.hidden_size, gru.num_layers, gru.bias, gru.batch_first).double().eval()
-    kept.load_state_dict(gru.state_dict())
+    state = gru.state_dict()
+    for name in [name for name in state if name.endswith("_scales")]:
+        weight = name.removesuffix("_scales")
+        state[weight] = state[weight].double() * state.pop(name)[:, None].double()
+    kept.load_state_dict(state)
     return kept
 
 
@@ -49,12 +53,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     bias=st.booleans(),
     batch_first=st.booleans(),
     remembers=st.booleans(),
+    int8=st.booleans(),
 )
 def test_steps_are_those_of_torch_in_double_precision(
-    sequences: int, inputs: int, hidden: int, layers: int, bias: bool, batch_first: bool, remembers: bool
+    sequences: int, inputs: int, hidden: int, layers: int, bias: bool, batch_first: bool, remembers: bool, int8: bool
 ) -> None:
     torch.manual_seed(0)
-    gru = GRU(inputs, hidden, layers, bias=bias, batch_first=batch_first).eval()
+    made = GRU(inputs, hidden, layers, bias=bias, batch_first=batch_first).eval()
+    gru = Int8GRU(made) if int8 else made
     x = 3 * torch.randn((sequences, 1, inputs) if batch_first else (1, sequences, inputs))
     memory = torch.randn(layers, sequences, hidden) if remembers else None
     with torch.inference_mode():
@@ -130,3 +136,76 @@ def test_it_counts_as_the_layer_that_it_is(convention: str) -> None:
         count_flops(kind(5, 6, 2).eval(), torch.randn(1, 2, 5), convention=convention) for kind in (GRU, nn.GRU)
     )
     assert own.flops == torchs.flops
+
+
+# --- weights of 8 bits ---
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.integers(1, 8), size=st.floats(1e-30, 1e30), silent=st.booleans())
+def test_weights_are_rounded_to_the_nearest_of_255_steps(rows: int, size: float, silent: bool) -> None:
+    torch.manual_seed(0)
+    gru = nn.GRU(9, rows)
+    with torch.no_grad():
+        gru.weight_ih_l0.mul_(size)
+        gru.weight_ih_l0[0].mul_(0 if silent else 1)
+    kept = Int8GRU(gru).state_dict()
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        weight, scales = getattr(gru, name).double(), kept[f"{name}_scales"].double()[:, None]
+        assert kept[name].dtype is torch.int8
+        assert ((kept[name] * scales - weight).abs() <= scales * (0.5 + 1e-4)).all()
+        assert kept[name].abs().amax(dim=1)[0 if not silent or name == "weight_hh_l0" else 1 :].eq(127).all()
+    assert kept["bias_ih_l0"].equal(gru.bias_ih_l0)
+
+
+def test_they_are_a_quarter_of_the_bytes_and_no_parameters() -> None:
+    gru = Int8GRU(nn.GRU(256, 128, 2, bias=False))
+    weights = 3 * 128 * (256 + 3 * 128)
+    assert sum(each.nbytes for each in gru.buffers()) == weights + 4 * 4 * 3 * 128  # and 4 kinds of scales
+    assert not list(gru.parameters())
+
+
+@compiled
+def test_the_operator_takes_steps_with_them(steps: list[int]) -> None:
+    gru = Int8GRU(GRU(5, 6, 2))
+    with torch.inference_mode():
+        gru(torch.randn(1, 3, 5), torch.randn(2, 3, 6))
+    assert steps == [3, 3]
+
+
+INT8_OTHERWISE: dict[str, Callable[[Int8GRU], Any]] = {
+    "gradients": lambda gru: torch.enable_grad()(gru)(torch.randn(1, 2, 5)),
+    "two frames": lambda gru: gru(torch.randn(2, 2, 5)),
+    "many sequences": lambda gru: gru(torch.randn(1, FEW_SEQUENCES + 1, 5)),
+    "counted": lambda gru: count_flops(gru, torch.randn(1, 2, 5)),
+}
+
+
+@pytest.mark.parametrize("case", INT8_OTHERWISE)
+def test_everything_else_widens_them(steps: list[int], case: str) -> None:
+    with torch.no_grad():
+        INT8_OTHERWISE[case](Int8GRU(GRU(5, 6)))
+    assert steps == []
+
+
+@pytest.mark.parametrize(("batch_first", "bias"), [(False, True), (True, False)])
+def test_several_frames_are_those_of_torch(batch_first: bool, bias: bool) -> None:
+    gru = Int8GRU(nn.GRU(5, 6, 2, bias, batch_first))
+    x, memory = torch.randn(3, 4, 5), torch.randn(2, 3 if batch_first else 4, 6)
+    with torch.inference_mode():
+        for found, true in zip(gru(x, memory), in_double(gru)(x.double(), memory.double()), strict=True):
+            torch.testing.assert_close(found.double(), true, rtol=0, atol=2e-6)
+        assert gru(x)[0].equal(gru(x, torch.zeros_like(memory))[0])
+
+
+def test_with_them_it_counts_as_a_gru() -> None:
+    small, whole = (
+        count_flops(gru.eval(), torch.randn(1, 2, 5)) for gru in (Int8GRU(nn.GRU(5, 6, 2)), nn.GRU(5, 6, 2))
+    )
+    assert small.flops == whole.flops
+    assert small.operators() == whole.operators()
+
+
+def test_grus_of_two_directions_are_refused() -> None:
+    with pytest.raises(ValueError, match="for GRUs of one direction"):
+        Int8GRU(nn.GRU(5, 6, bidirectional=True))

@@ -28,7 +28,7 @@ def test_skipping_saves_the_time_that_it_promises(
 
 
 def test_systems_of_a_k_are_held_against_its_first() -> None:
-    first, skipping, *_, base = skipping_speed.systems_of("mini", 0)
+    first, skipping, *_, base = skipping_speed.systems_of("mini", 0, "float32")
     streamed = skipping_speed.single_stream([first, skipping, base], seconds=0.1)
     batched = skipping_speed.offline([first, skipping], frames=4, seconds=0.1)
     pairs = [(line["system"], line["against"]) for line in (*streamed, *batched)]
@@ -39,10 +39,20 @@ def test_systems_of_a_k_are_held_against_its_first() -> None:
         assert line["saved by operations"] > 1
 
 
+def test_in_weights_of_8_bits_systems_have_grus() -> None:
+    systems = skipping_speed.systems_of("mini", 0, "int8")
+    assert "mini/san19-base" not in {system.id for system in systems}
+    line, *_ = skipping_speed.single_stream(systems[:2], seconds=0.1, dtype="int8")
+    assert (line["dtype"], line["system"], line["against"]) == ("int8", "mini/s0-t1", "mini/s0")
+
+
 def test_what_is_made_anew_replaces_what_was_known(tmp_path: Path) -> None:
     def lines(*values: tuple[str, str, float]) -> pd.DataFrame:
         return pd.DataFrame(
-            [{"scenario": scenario, "system": "b", "against": against, "rounds": n} for scenario, against, n in values]
+            [
+                {"scenario": scenario, "dtype": "float32", "system": "b", "against": against, "rounds": n}
+                for scenario, against, n in values
+            ]
         )
 
     lines(("offline", "a", 1), ("offline", "z", 2)).to_csv(tmp_path / "known.csv", index=False)

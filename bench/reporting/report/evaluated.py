@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import pandas as pd
 
 from bench.evaluating.summary import learned_against_others, own_evaluations
-from bench.records.counts import Count
-from bench.records.evaluation import Evaluation
 from bench.reporting.evaluated_tables import evaluated_table
 from bench.reporting.explanations import explain_accuracy
 from bench.reporting.foresight_table import HEADINGS as FORESIGHT
 from bench.reporting.foresight_table import foresight_shown
 from bench.reporting.layout import in_digits, with_spread
+from bench.reporting.precision_table import HEADINGS as PRECISION
+from bench.reporting.precision_table import precision_shown
 from bench.reporting.report.cells import Column, Table, kind_of
+from bench.reporting.report.results import Results
 
 TITLES = {1: "baselines and spatial samplers", 2: "spatial and temporal samplers"}
 _ACCURACY = "Accuracy (%)"
@@ -42,16 +43,15 @@ HEADINGS = {
 }
 
 
-def evaluated_tables(
-    counts: Sequence[Count], evaluations: Sequence[Evaluation], foresight: Mapping[str, pd.DataFrame]
-) -> Iterator[Table]:
-    """Of every data set: accuracy beside operations, learned decisions against those that do not look, and how well
-    attention is foreseen.
+def evaluated_tables(results: Results) -> Iterator[Table]:
+    """Of every data set: accuracy beside operations, learned decisions against those that do not look, how well
+    attention is foreseen, and what smaller numbers do.
     """
+    evaluations = results.evaluations
     for data in sorted({each.data for each in evaluations}):
         own = own_evaluations(data, evaluations)
         for number, title in TITLES.items():
-            frame = evaluated_table(number, data, counts, evaluations)
+            frame = evaluated_table(number, data, results.counts, evaluations)
             if not frame.empty:
                 columns, rows = _shown(frame)
                 yield Table(
@@ -61,10 +61,18 @@ def evaluated_tables(
         rivals = learned_against_others(whole)
         if len(rivals):
             yield _against_rivals(data, rivals)
-        if data in foresight:
-            title, rows, note = foresight_shown(data, foresight[data])
+        if data in results.foresight:
+            title, rows, note = foresight_shown(data, results.foresight[data])
             columns = [Column("", FORESIGHT[0]), Column("", "SSIM", "measured")]
             yield Table(f"foresight-{data}", title, columns, rows, notes=[note])
+        precision = results.precision[results.precision["data"] == data]
+        if len(precision):
+            title, rows, note = precision_shown(data, precision)
+            labels = [group.partition(", ") for group, _ in PRECISION]
+            columns = [
+                Column(group, words, kind) for (group, _, kind), (_, words) in zip(labels, PRECISION, strict=True)
+            ]
+            yield Table(f"precision-{data}", title, columns, rows, notes=[note])
 
 
 def _shown(frame: pd.DataFrame) -> tuple[list[Column], list[list[str]]]:

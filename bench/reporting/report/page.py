@@ -69,7 +69,7 @@ def report(results: Results) -> str:
             tables=tables,
             measured=[measured_table(name, records) for name, records in results.machines.items() if records],
             environments=[each for name, records in results.machines.items() for each in environments(name, records)],
-            evaluated=list(evaluated_tables(results.counts, results.evaluations, results.foresight)),
+            evaluated=list(evaluated_tables(results)),
             audit=_audit(results.findings),
             unknown={count.system: count.unknown for count in results.counts if count.unknown},
             data=htmlsafe_json_dumps(data, separators=(",", ":"), allow_nan=False),

@@ -39,8 +39,9 @@ class Results:
         sizes: what Fig. 3 shows.
         findings: of the audit.
         machines: records of each machine, by the name of its folder; those of the first stand in Tables I to V.
-        evaluations: of any systems.
+        evaluations: of any systems, in float32.
         foresight: how well attention is foreseen on a data set, as `foresight_over_seeds` has it.
+        precision: what other types than float32 do, as `against_float32` has it.
     """
 
     counts: Sequence[Count]
@@ -50,6 +51,7 @@ class Results:
     machines: Mapping[str, Sequence[Record]]
     evaluations: Sequence[Evaluation]
     foresight: Mapping[str, pd.DataFrame]
+    precision: pd.DataFrame
 
 
 def read_audit(path: Path) -> list[Finding]:

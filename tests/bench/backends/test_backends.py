@@ -16,10 +16,12 @@ import bench.backends.backend
 import bench.measuring.subject
 from adaptive_models.data.demo import write_demo_clip
 from adaptive_models.policies import AlwaysFull, GivenShares, Shares
+from adaptive_models.recurrent import GRU
 from adaptive_models.san import SAN
 from adaptive_models.system import AdaptiveSystem
 from baselines.selecting import Selecting
 from bench.backends.backend import NEEDS, UnsupportedError, check_backend
+from bench.backends.precision import to_precision
 from bench.backends.replacing import replace_networks
 from bench.errors import UsageError
 from bench.measuring.cases import make_cases
@@ -27,7 +29,7 @@ from bench.measuring.changes import compare_outputs
 from bench.measuring.clock import Clock
 from bench.measuring.scenarios import timed_stages
 from bench.measuring.subject import Footage, Subject, load_footage
-from bench.records.measurement import BackendName, Change
+from bench.records.measurement import BackendName, Change, Dtype
 from bench.systems.registry import System
 
 CPU = torch.device("cpu")
@@ -87,8 +89,8 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Footage:
     return load_footage(str(folder), 6, audio=False)
 
 
-def subject(system: System, footage: Footage, backend: BackendName = "eager") -> Subject:
-    made = Subject(system, footage, "always-full" if system.adaptive else "fixed", CPU, "float32", 0, backend)
+def subject(system: System, footage: Footage, backend: BackendName = "eager", dtype: Dtype = "float32") -> Subject:
+    made = Subject(system, footage, "always-full" if system.adaptive else "fixed", CPU, dtype, 0, backend)
     if system.adaptive:
         made.policy = GivenShares(Shares(25.0, 35.0, 40.0), max_skip=2, frames=6)
     return made
@@ -140,6 +142,57 @@ def test_what_a_backend_cannot_run_is_told_with_the_cause(name: BackendName, foo
         fast.compile(None)
 
 
+# --- weights of 8 bits ---
+
+
+@pytest.mark.parametrize(("name", "system"), [("eager", ADAPTIVE), ("onnxruntime", ADAPTIVE), ("onnxruntime", NET)])
+def test_weights_of_8_bits_say_nearly_the_same(name: BackendName, system: System, footage: Footage) -> None:
+    needs(name)
+    plain, small = subject(system, footage), subject(system, footage, name, "int8")
+    if small.backend is not None:
+        small.compile(None)
+        assert any("int8" in note for note in small.notes)
+    change = compare_outputs(small.outputs(None), plain.outputs(None))
+    assert change is not None
+    assert change.largest_difference is not None
+    assert 0 < change.largest_difference < 0.05 * change.largest_output
+    decisions = [[frame.decision for frame in islice(each.stream(), 12)] for each in (small, plain)]
+    assert decisions[0] == decisions[1]
+
+
+def test_of_a_model_in_eager_gru_weights_alone_are_of_8_bits(footage: Footage) -> None:
+    model = subject(ADAPTIVE, footage, dtype="int8").model
+    kinds = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    small = {name for name, kind in kinds.items() if kind is torch.int8}
+    assert small == {
+        f"{gru}.weight_{of}_l{layer}"
+        for gru, layers in (("temporal_sampler.rnn", 2), ("classifier.heads.global.rnn", 1))
+        for of in ("ih", "hh")
+        for layer in range(layers)
+    }
+    others = {kind for name, kind in kinds.items() if name not in small and not name.endswith("num_batches_tracked")}
+    assert others == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("system", "backend", "message"),
+    [
+        (NET, "eager", "int8 is for the weights of GRUs that go frame by frame, and there are none in it"),
+        (ADAPTIVE, "compile", "compile rounds no weights to int8 here: eager and onnxruntime do"),
+        (ADAPTIVE, "openvino", "openvino rounds no weights to int8 here"),
+    ],
+)
+def test_where_there_are_none_it_is_told(system: System, backend: BackendName, message: str, footage: Footage) -> None:
+    needs(backend)
+    with pytest.raises(UnsupportedError, match=message):
+        subject(system, footage, backend, "int8")
+
+
+def test_they_are_for_cpus() -> None:
+    with pytest.raises(UnsupportedError, match="int8 is for weights on a CPU, not on meta"):
+        to_precision(GRU(2, 3), torch.device("meta"), "int8")
+
+
 # --- what is put in place of what ---
 
 
@@ -164,7 +217,7 @@ class Listener:
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
     made = Listener()
-    monkeypatch.setattr(bench.measuring.subject, "make_backend", lambda name: made if name != "eager" else None)
+    monkeypatch.setattr(bench.measuring.subject, "make_backend", lambda name, _: made if name != "eager" else None)
     return made
 
 

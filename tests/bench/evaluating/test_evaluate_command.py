@@ -91,6 +91,13 @@ def test_systems_and_policies_on_mini(adapters: list[str], tmp_path: Path, capsy
     assert "2 clips of mini val, 2 frames each" in shown.out
     assert "own/s1-t2: random weights" in shown.err
 
+    on_mini("own/s1-t2", *adapters, "--dtype", "int8", "--seed", 2, out=tmp_path)
+    assert "2 clips of mini val, 2 frames each, in int8" in capsys.readouterr().out
+    small = read_evaluation(folder / "own--s1-t2.learned.int8.seed2.limit-2.json")
+    assert (small.dtype, small.weights) == ("int8", learned.weights)
+    assert small.clips[0].logits != learned.clips[0].logits
+    assert small.clips[0].logits[0] == pytest.approx(learned.clips[0].logits[0], abs=0.02)
+
     two = [str(folder / f"own--s1{kind}") for kind in ("-t2.learned.seed2.limit-2.json", ".always-full")]
     run("--compare", *two)
     shown = capsys.readouterr()
@@ -120,6 +127,16 @@ def test_systems_and_policies_on_mini(adapters: list[str], tmp_path: Path, capsy
             "own/s1-t2: evaluate the policy learned too",
         ),
         (["own/s1", "--data", "mini", "--features", "kept"], UsageError, "--features needs --weights"),
+        (
+            ["own/s1", "--data", "mini", "--features", "kept", "--dtype", "bfloat16"],
+            UsageError,
+            "--features: they are kept in float32, and are other ones in bfloat16",
+        ),
+        (
+            ["mini/tsn-resnet50", "--data", "mini", "--dtype", "int8"],
+            RunError,
+            "mini/tsn-resnet50 --dtype int8: int8 is for",
+        ),
         (["own/s1", "--compare", "a", "b"], UsageError, "--compare takes two results and no systems"),
         (["--compare", "a", "b"], RunError, "a: neither a file of results nor the name of one"),
     ],

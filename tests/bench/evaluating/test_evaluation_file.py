@@ -52,6 +52,10 @@ def test_names_of_files(tmp_path: Path) -> None:
         name("mini", "train", 40, "a.b", "x/own.py:Best", 2)
         == "evaluations/mini-train/a-b.x-own-py-Best.seed2.limit-40.json"
     )
+    assert (
+        name("mini", "val", None, "mini/s3-t2", "learned", 0, "int8")
+        == "evaluations/mini/mini--s3-t2.learned.int8.seed0.json"
+    )
 
 
 @pytest.mark.parametrize(

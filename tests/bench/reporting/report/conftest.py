@@ -29,7 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, make_record: MakeRecord) ->
         for record in group:
             write_record(record, out / RECORDS / machine / f"{record.case.name}.json")
     for each in EVALUATIONS:
-        write_evaluation(each, evaluation_path(out, "mini", "val", None, each.system, each.policy, each.seed))
+        write_evaluation(
+            each, evaluation_path(out, "mini", "val", None, each.system, each.policy, each.seed, each.dtype)
+        )
     foresight = "clip,hallucinated,copied,hallucinated_free\n0,0.9,0.8,0.5\n1,0.8,0.75,0.5\n"
     (out / EVALUATED / "mini" / "foresight.seed0.csv").write_text(foresight)
     return out

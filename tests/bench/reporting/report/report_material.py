@@ -7,7 +7,7 @@ from dataclasses import replace
 from made_up_records import SPATIAL, MakeRecord
 
 from bench.records.evaluation import ClipOutcome, Evaluation
-from bench.records.measurement import Energy, Record, Status
+from bench.records.measurement import Dtype, Energy, Record, Status
 
 ESTIMATE = Energy("estimated:tdp", "a guess", joules=40.0, seconds=2.0, frames=20)
 COUNTER = Energy("measured:nvml", "a counter", joules=40.0, seconds=2.0, frames=20)
@@ -23,7 +23,9 @@ PATIENCE = 600_000
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\"'&"
 
 
-def evaluation(system: str, policy: str, right: int, decisions: str, seed: int = 0) -> Evaluation:
+def evaluation(
+    system: str, policy: str, right: int, decisions: str, seed: int = 0, dtype: Dtype = "float32"
+) -> Evaluation:
     """Of twenty clips of the data set mini, the first of which were told right."""
     clips = []
     for number in range(20):
@@ -49,6 +51,7 @@ def evaluation(system: str, policy: str, right: int, decisions: str, seed: int =
         stages={"exact": counted, "paper": counted},
         frames_per_call=1,
         clips=clips,
+        dtype=dtype,
     )
 
 
@@ -58,6 +61,7 @@ EVALUATIONS = [
     evaluation("mini/s3-t2", "random", 9, "FPSFFPSFPF"),
     evaluation("mini/s3", "always-full", 18, "FFFFFFFFFF"),
     evaluation("mini/tbn-ra", "fixed", 12, "FFFFFFFFFF"),
+    evaluation("mini/s3", "always-full", 17, "FFFFFFFFFF", dtype="int8"),
 ]
 
 

@@ -165,6 +165,14 @@ def test_it_is_told_how_well_attention_is_foreseen(page: Parsed) -> None:
     assert table.column("", "SSIM") == ["0.8500", "0.7750", "0.5000", "+0.0750 [+0.0500, +0.1000]: better"]
 
 
+def test_what_smaller_numbers_do_is_a_table_of_its_own(page: Parsed) -> None:
+    table = page.tables["precision-mini"]
+    assert table.column("", "System") == ["mini/s3"]
+    assert table.column("", "Type") == ["int8"]
+    assert table.column("Top-1 (%)", "float32") == ["90.0"]
+    assert table.column("Top-1 (%)", "in this type") == ["85.0"]
+
+
 def test_the_audit_is_there_in_full(page: Parsed, folder: Path) -> None:
     findings = json.loads((folder / "audit.json").read_text())["findings"]
     table = page.tables["audit-table"]
