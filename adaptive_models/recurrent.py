@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_models import native
@@ -16,6 +17,9 @@ from adaptive_models.native.pages import into_large_pages
 _IN_LARGE_PAGES: WeakKeyDictionary[nn.Module, list[int]] = WeakKeyDictionary()
 """The addresses of weights that were moved."""
 
+GROUP = 32
+"""Weights of int8 in a row that have a scale of their own, as in recurrent.cpp."""
+
 FEW_SEQUENCES = 16
 """Of up to so many at once (1, 2, 4, 8, 16 were timed) the operator is faster than torch."""
 
@@ -23,7 +27,7 @@ FEW_SEQUENCES = 16
 class Layer(NamedTuple):
     """Weights of a layer, for inputs (3H, C) and for the memory (3H, H).
 
-    Biases of both are (3H,), or there are none; so are scales, of which there are none for weights of float32.
+    Biases of both are (3H,), or there are none. Scales (3H, groups of `GROUP` columns) are of weights of int8.
     """
 
     weights: Sequence[Tensor]
@@ -54,10 +58,11 @@ class GRU(nn.GRU):
 
 
 class Int8GRU(nn.Module):
-    """A GRU for inference with weights of 8 bits, which are a quarter of the bytes: int8, with a scale for each row.
+    """A GRU for inference with weights of 8 bits, which are little more than a quarter of the bytes.
 
-    It computes in float32, and rounds nothing but weights: w is kept as round(w / s) s, where s is the largest of its
-    row over 127. So it is what is known as weight-only quantisation, per output channel and symmetric.
+    It computes in float32, and rounds nothing but weights: w is kept as round(w / s) s, where s is the largest of 32
+    neighbours in its row over 127. So it is what is known as weight-only quantisation, symmetric and by groups; rows
+    are too long to have a scale each, for one input, as the similarity of a temporal sampler, may outweigh all others.
 
     Args:
         gru: a layer or several, of one direction, whose float32 weights are taken over.
@@ -104,16 +109,23 @@ def int8_gru(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """torch's GRU with weights that are widened for it: slow, and one operator for whoever follows operators."""
     remaining = iter(scales)
-    wide = [each * next(remaining)[:, None] if each.dtype is torch.int8 else each for each in parameters]
+    wide = [_widened(each, next(remaining)) if each.dtype is torch.int8 else each for each in parameters]
     output, memory = torch.gru(x, hx, wide, biases, layers, 0.0, False, False, batch_first)
     return output, memory
 
 
 def _rounded(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (rows, columns) as int8, and the scale of each row."""
-    largest = weights.abs().amax(dim=1)
+    """Weights (rows, columns) as int8, and the scales (rows, groups)."""
+    filled = F.pad(weights, (0, -weights.shape[1] % GROUP)).unflatten(1, (-1, GROUP))
+    largest = filled.abs().amax(dim=2)
     scales = torch.where(largest > 0, largest / 127, 1.0)
-    return (weights / scales[:, None]).round().to(torch.int8), scales
+    rounded = (filled / scales[:, :, None]).round().to(torch.int8)
+    return rounded.flatten(1)[:, : weights.shape[1]].contiguous(), scales
+
+
+def _widened(weights: Tensor, scales: Tensor) -> Tensor:
+    """The weights that were rounded."""
+    return weights * scales.repeat_interleave(GROUP, dim=1)[:, : weights.shape[1]]
 
 
 def _is_single_step(gru: GRU | Int8GRU, x: Tensor, hx: Tensor | None) -> bool:

@@ -109,7 +109,7 @@ def gru_step(
         memory: contiguous (N, H).
         weights: contiguous (3H, C) for inputs and (3H, H) for the memory, as torch keeps them; float32 or int8.
         biases: (3H,) of both, or none.
-        scales: (3H,) of both, where they are int8, else none.
+        scales: (3H, groups) of both, where they are int8, else none.
         out: contiguous (N, H), of which nothing is in the memory.
     """
     sizes = (*inputs.shape, memory.shape[1])

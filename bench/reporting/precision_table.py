@@ -25,8 +25,8 @@ HEADINGS = [
 ]
 _NOTE = (
     "{clips} held-out clips, {seeds}, each system under its own decisions, with the same weights in both types; the"
-    " interval is that of a paired bootstrap over clips. int8 is of the weights of GRUs alone, rounded to a scale for"
-    " each row; all else is float32. GFLOPs are those of the decisions that were made."
+    " interval is that of a paired bootstrap over clips. int8 is of the weights of GRUs alone, 32 of which share"
+    " a scale; all else is float32. GFLOPs are those of the decisions that were made."
 )
 
 

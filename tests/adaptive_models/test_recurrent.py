@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 from adaptive_models import native
 from adaptive_models.native import inference
-from adaptive_models.recurrent import FEW_SEQUENCES, GRU, Int8GRU
+from adaptive_models.recurrent import FEW_SEQUENCES, GROUP, GRU, Int8GRU
 from bench.counting.count import count_flops
 
 compiled = pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
@@ -25,7 +25,8 @@ def in_double(gru: GRU | Int8GRU) -> nn.GRU:
     state = gru.state_dict()
     for name in [name for name in state if name.endswith("_scales")]:
         weight = name.removesuffix("_scales")
-        state[weight] = state[weight].double() * state.pop(name)[:, None].double()
+        scales = state.pop(name).double().repeat_interleave(GROUP, dim=1)
+        state[weight] = state[weight].double() * scales[:, : state[weight].shape[1]]
     kept.load_state_dict(state)
     return kept
 
@@ -142,26 +143,31 @@ def test_it_counts_as_the_layer_that_it_is(convention: str) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(rows=st.integers(1, 8), size=st.floats(1e-30, 1e30), silent=st.booleans())
-def test_weights_are_rounded_to_the_nearest_of_255_steps(rows: int, size: float, silent: bool) -> None:
+@given(inputs=st.integers(1, 80), size=st.floats(1e-30, 1e30), silent=st.booleans())
+def test_weights_are_rounded_to_the_nearest_of_255_steps_of_their_group(inputs: int, size: float, silent: bool) -> None:
     torch.manual_seed(0)
-    gru = nn.GRU(9, rows)
+    gru = nn.GRU(inputs, 4)
     with torch.no_grad():
         gru.weight_ih_l0.mul_(size)
         gru.weight_ih_l0[0].mul_(0 if silent else 1)
     kept = Int8GRU(gru).state_dict()
     for name in ("weight_ih_l0", "weight_hh_l0"):
-        weight, scales = getattr(gru, name).double(), kept[f"{name}_scales"].double()[:, None]
-        assert kept[name].dtype is torch.int8
-        assert ((kept[name] * scales - weight).abs() <= scales * (0.5 + 1e-4)).all()
-        assert kept[name].abs().amax(dim=1)[0 if not silent or name == "weight_hh_l0" else 1 :].eq(127).all()
+        weights, rounded, scales = getattr(gru, name), kept[name], kept[f"{name}_scales"]
+        assert rounded.dtype is torch.int8
+        for row in range(silent, 12):
+            for group, first in enumerate(range(0, weights.shape[1], GROUP)):
+                own, ours = weights[row, first : first + GROUP].double(), rounded[row, first : first + GROUP]
+                scale = float(scales[row, group])
+                assert scale == pytest.approx(float(own.detach().abs().max()) / 127)
+                assert ((ours * scale - own).abs() <= scale * (0.5 + 1e-4)).all()
+    assert not kept["weight_ih_l0"][:silent].any()
     assert kept["bias_ih_l0"].equal(gru.bias_ih_l0)
 
 
-def test_they_are_a_quarter_of_the_bytes_and_no_parameters() -> None:
+def test_they_are_a_quarter_of_the_bytes_and_their_scales_and_no_parameters() -> None:
     gru = Int8GRU(nn.GRU(256, 128, 2, bias=False))
     weights = 3 * 128 * (256 + 3 * 128)
-    assert sum(each.nbytes for each in gru.buffers()) == weights + 4 * 4 * 3 * 128  # and 4 kinds of scales
+    assert sum(each.nbytes for each in gru.buffers()) == weights * (1 + 4 / GROUP)
     assert not list(gru.parameters())
 
 
