@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 
@@ -13,6 +13,7 @@ from bench.compare.result import Comparison
 from bench.errors import RunError
 from bench.measuring.clock import Clock, warm_up
 from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
+from bench.measuring.metrics import kind_of, shares_of_kinds
 from bench.measuring.subject import Subject, footage_for
 from bench.records.measurement import Case
 from bench.systems.costs import FIXED_POLICIES, operating_point
@@ -67,7 +68,7 @@ class Turns:
 
     Attributes:
         subject: the system.
-        kinds: seconds per frame of video so far, by decision.
+        kinds: seconds per frame of video so far, by kind (see `metrics.kind_of`).
     """
 
     def __init__(self, subject: Subject, clock: Clock) -> None:
@@ -80,10 +81,15 @@ class Turns:
         """Run a call that goes through all stages; its seconds."""
         return self._clock.time(self._full)[0]
 
+    def shares(self, of_decisions: Mapping[str, float]) -> dict[str, float]:
+        """Per cent of frames by kind, given those by decision."""
+        return shares_of_kinds(self.kinds, of_decisions, self.subject.frames)
+
     def __call__(self) -> float:
         """Run the next frame; its seconds."""
         seconds, frame = self._clock.time(self._next)
-        self.kinds.setdefault(frame.decision, []).append(seconds / self.subject.system.frames)
+        kind = kind_of(frame.decision, frame.t, self.subject.decides_by_frame)
+        self.kinds.setdefault(kind, []).append(seconds / self.subject.system.frames)
         return seconds
 
 
@@ -97,7 +103,7 @@ def _shares(turns: Turns, case: Case) -> dict[str, float]:
     """Of decisions at the operating point; those that were executed where it is not known, or one never came."""
     system = turns.subject.system
     if system.adaptive and case.policy in FIXED_POLICIES:
-        shares = asdict(operating_point(system, case.policy)[0])
+        shares = turns.shares(asdict(operating_point(system, case.policy)[0]))
         if all(kind in turns.kinds for kind, share in shares.items() if share > 0):
             return shares
     return {kind: float(len(seconds)) for kind, seconds in turns.kinds.items()}

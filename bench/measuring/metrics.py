@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +22,16 @@ from bench.records.once import once_per_record
 
 PERCENTILES = (50, 90, 99)
 DECISIONS = ("full", "prescan", "skip")
-NAMES = {"full": "full frames", "prescan": "pre-scanned frames", "skip": "skipped frames", "batch": "batches"}
+FIRST = "first"
+"""The kind of a full frame about which nothing is decided, as about the first of a video: it takes less time."""
+
+NAMES = {
+    "full": "full frames",
+    FIRST: "first frames",
+    "prescan": "pre-scanned frames",
+    "skip": "skipped frames",
+    "batch": "batches",
+}
 
 SAME_PACE = 0.05
 """Times of the calibration workload that differ by less say nothing of the machine."""
@@ -31,15 +40,47 @@ MATERIAL = 0.05
 """Kinds of samples that take a smaller part of the time need not converge."""
 
 
+def kind_of(decision: str, t: int, decides: bool) -> str:
+    """Of a frame: the decision on it, or `FIRST`.
+
+    Args:
+        decision: on the frame.
+        t: its index in its video.
+        decides: whether its system is one that decides frame by frame, about all but the first.
+    """
+    return FIRST if decides and t == 0 and decision == "full" else decision
+
+
+def shares_of_kinds(kinds: Container[str], shares: Mapping[str, float], frames: int) -> dict[str, float]:
+    """Per cent of frames by kind.
+
+    Args:
+        kinds: of which there are samples.
+        shares: per cent of frames by decision.
+        frames: of a clip, the first of which is of the kind `FIRST`, if any is.
+    """
+    full = shares.get("full", 0.0)
+    first = 0.0 if FIRST not in kinds else min(100 / frames, full) if "full" in kinds else full
+    return {**shares, **({FIRST: first} if FIRST in kinds else {}), "full": full - first}
+
+
 @once_per_record
-def samples_by_kind(timing: Timing) -> dict[str, list[float]]:
-    """Seconds of a call, by the decision on its frame, or of "batch"; kinds without samples are left out."""
-    if timing.frames is None:
-        return {"batch": timing.batches.seconds} if timing.batches else {}
+def samples_by_kind(record: Record) -> dict[str, list[float]]:
+    """Seconds of a call, by the kind of its frame, or of "batch"; kinds without samples are left out."""
+    timing = record.timing
+    if timing is None or timing.frames is None:
+        return {"batch": timing.batches.seconds} if timing and timing.batches else {}
+    samples, decides = timing.frames, _decides(record)
     kinds: dict[str, list[float]] = {}
-    for decision, seconds in zip(timing.frames.decision, timing.frames.seconds, strict=True):
-        kinds.setdefault(decision, []).append(seconds)
+    for decision, t, seconds in zip(samples.decision, samples.t, samples.seconds, strict=True):
+        kinds.setdefault(kind_of(decision, t, decides), []).append(seconds)
     return kinds
+
+
+def _decides(record: Record) -> bool:
+    """Whether a temporal sampler is asked about single frames."""
+    counts = record.counts
+    return counts is not None and counts.frames == 1 and any(stage.name == "decide" for stage in counts.stages)
 
 
 def material(kinds: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
@@ -64,7 +105,7 @@ def widest(kinds: Mapping[str, Sequence[float]]) -> float:
 
 
 def frame_latency(record: Record, decision: str, q: float) -> Interval | None:
-    """Percentile of the seconds of a frame with that decision; None if there are too few samples to tell.
+    """Percentile of the seconds of a frame after that decision; None if there are too few samples to tell.
 
     A median is told of three samples or more, and `warnings` says if it takes more to trust it.
     """
@@ -73,11 +114,11 @@ def frame_latency(record: Record, decision: str, q: float) -> Interval | None:
 
 
 def frame_seconds(record: Record, decision: str) -> list[float]:
-    """Seconds of each frame with that decision; where a call takes several frames, its time by their number."""
+    """Seconds of each frame after that decision; where a call takes several frames, its time by their number."""
     if record.timing is None or record.counts is None:
         return []
     frames = record.counts.frames
-    return [seconds / frames for seconds in samples_by_kind(record.timing).get(decision, [])]
+    return [seconds / frames for seconds in samples_by_kind(record).get(decision, [])]
 
 
 def tells(samples: Sequence[float], q: float) -> bool:
@@ -136,15 +177,17 @@ def seconds_per_frame(record: Record) -> Interval | None:
 
     In single-stream, the median of each decision's frames, weighed by the policy's shares of decisions: inputs of
     variable cost would bias a plain mean by the mix that happened to be drawn. Where a decision of the policy was never
-    drawn, or the shares are not known, the executed shares weigh. Offline, the time of all batches by their frames.
+    drawn, or the shares are not known, the executed shares weigh. First frames of clips, about which a temporal sampler
+    is not asked, are a kind of their own. Offline, the time of all batches by their frames.
     """
     timing, counts = record.timing, record.counts
     if timing is None or counts is None:
         return None
     if timing.batches is not None:
         return _mean_per_frame(timing.batches) if timing.batches.seconds else None
-    kinds = samples_by_kind(timing)
-    return _weighed(kinds, operating_shares(record)).scaled(1 / counts.frames) if kinds else None
+    kinds = samples_by_kind(record)
+    shares = shares_of_kinds(kinds, operating_shares(record), record.case.frames)
+    return _weighed(kinds, shares).scaled(1 / counts.frames) if kinds else None
 
 
 def operating_shares(record: Record) -> dict[str, float]:
@@ -184,11 +227,10 @@ def speed_up(record: Record) -> Interval | None:
     ratios = np.asarray(samples.seconds) / _beside(timing.reference, len(samples.seconds))
     if isinstance(samples, FrameSamples):
         of_frame = ratios * theirs.frames / counts.frames
-        made = np.array(samples.decision)
-        kinds: dict[str, list[float]] = {
-            kind: of_frame[made == kind].tolist() for kind in DECISIONS if kind in samples.decision
-        }
-        part = _weighed(kinds, operating_shares(record))
+        kinds: dict[str, list[float]] = {}
+        for decision, t, ratio in zip(samples.decision, samples.t, of_frame.tolist(), strict=True):
+            kinds.setdefault(kind_of(decision, t, decides=_decides(record)), []).append(ratio)
+        part = _weighed(kinds, shares_of_kinds(kinds, operating_shares(record), record.case.frames))
     else:
         part = interval(ratios.tolist(), lambda drawn: drawn.mean(axis=-1))
     return Interval(1 / part.value, 1 / part.high, 1 / part.low)
@@ -231,7 +273,8 @@ def calibration_seconds(record: Record) -> float | None:
 
 def overhead(timing: Timing) -> float:
     """Time of the measured phase that no sample holds, as a part of the phase: what the harness itself took."""
-    total = sum(map(sum, samples_by_kind(timing).values())) + sum(timing.calibration_seconds)
+    samples = timing.frames or timing.batches
+    total = (sum(samples.seconds) if samples else 0.0) + sum(timing.calibration_seconds)
     total += sum(timing.reference.seconds) if timing.reference else 0.0
     return 1 - total / timing.phase_seconds if timing.phase_seconds else 0.0
 
@@ -244,7 +287,7 @@ def warnings(record: Record) -> list[str]:
     if timing is None:
         return []
     found = [] if timing.steady else ["times were still falling when the warm-up ended"]
-    for kind, seconds in material(samples_by_kind(timing)).items():
+    for kind, seconds in material(samples_by_kind(record)).items():
         name = NAMES[kind]
         width = widest({kind: seconds})
         if width == float("inf"):

@@ -13,7 +13,7 @@ from adaptive_models.stepwise import Stepwise
 from bench.measuring.calibration import Calibration
 from bench.measuring.clock import Clock, repeat_until, warm_up
 from bench.measuring.machine import Watch
-from bench.measuring.metrics import DECISIONS, material
+from bench.measuring.metrics import DECISIONS, kind_of, material
 from bench.measuring.statistics import Percentile, samples_needed, statistics_of_resamples
 from bench.measuring.subject import Subject
 from bench.records.measurement import BatchSamples, FrameSamples, ReferenceSamples, Settings, Timing
@@ -37,7 +37,7 @@ class Scenario(Protocol):
     """A way of running a subject, step by step.
 
     Attributes:
-        kinds: seconds so far, by decision or of "batch".
+        kinds: seconds so far, by kind (see `metrics.kind_of`) or of "batch".
     """
 
     kinds: dict[str, list[float]]
@@ -60,7 +60,7 @@ class SingleStream:
     """Frames arrive one after another; a step is a frame, or the call that stands for several."""
 
     def __init__(self, subject: Subject, clock: Clock) -> None:
-        self._clock = clock
+        self._clock, self._decides = clock, subject.decides_by_frame
         self._full = partial(next, subject.stream(subject.through_all_stages))
         self._next = partial(next, subject.stream())
         self.samples = FrameSamples([], [], [], [])
@@ -77,7 +77,7 @@ class SingleStream:
         self.samples.t.append(frame.t)
         self.samples.decision.append(frame.decision)
         self.samples.seconds.append(seconds)
-        self.kinds.setdefault(frame.decision, []).append(seconds)
+        self.kinds.setdefault(kind_of(frame.decision, frame.t, self._decides), []).append(seconds)
         return seconds
 
 

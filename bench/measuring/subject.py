@@ -231,6 +231,11 @@ class Subject:
         return [each.float().cpu() for each in said]
 
     @property
+    def decides_by_frame(self) -> bool:
+        """Whether it decides about single frames, all but the first of a video."""
+        return self.system.decides and self.system.frames == 1
+
+    @property
     def through_all_stages(self) -> Policy | None:
         """A policy for `stream` and `batch` under which every call goes through all stages; None for its own."""
         return AlwaysFull() if self.system.frames == 1 else None  # a step of several frames always keeps some

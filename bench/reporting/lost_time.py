@@ -186,7 +186,7 @@ def _share(record: Record, decision: str) -> float:
 
 
 def _skip_seconds(record: Record) -> float:
-    samples = samples_by_kind(record.timing).get("skip") if record.timing else None
+    samples = samples_by_kind(record).get("skip")
     return median(samples) if samples else 0.0
 
 

@@ -82,7 +82,7 @@ def latencies(records: Iterable[Record]) -> pd.DataFrame:
         for system in sorted(well):
             record = well[system]
             if chosen in (system, spatial_sampler(system)) and record.timing and record.counts:
-                kinds = samples_by_kind(record.timing)
+                kinds = samples_by_kind(record)
                 place = setup, setup_of(record).machine, workload_of(system), system
                 for decision in DECISIONS:
                     rows += [(*place, decision, 1e3 * each / record.counts.frames) for each in kinds.get(decision, [])]

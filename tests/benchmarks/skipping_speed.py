@@ -62,7 +62,10 @@ def single_stream(
             ("single-stream", dtype),
             first,
             other,
-            judge_mixtures(turns[other].kinds, turns[first].kinds, (shares[other], shares[first])),
+            judge_mixtures(
+                *(turns[name].kinds for name in (other, first)),
+                shares=(turns[other].shares(shares[other]), turns[first].shares(shares[first])),
+            ),
             costs[first].exact.per_frame / costs[other].exact.per_frame,
             shares[other],
         )
@@ -185,7 +188,8 @@ def main() -> None:
             f"Made by `python tests/benchmarks/skipping_speed.py --out results` on {arguments.device}, with"
             f" {torch.get_num_threads()} threads and torch {torch.__version__}.",
             "Systems of one k run in turns in one process. Frame by frame, speed-ups are of 10th percentiles of each"
-            " kind of frame, weighed by the shares of the published operating point; with batches of clips, the median"
+            " kind of frame (first of a clip, full, pre-scanned, skipped), weighed by the shares of the published"
+            " operating point; with batches of clips, the median"
             f" of ratios within rounds, and operations those that were executed for {FRAMES} frames a clip.",
             "Low and high: the 99 % bootstrap interval. int8: weights of GRUs, of both systems; all else is float32.",
             "",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from adaptive_models.data.clips import TensorClip
 from adaptive_models.policies import AlwaysFull, GivenShares, Shares
 from adaptive_models.system import AdaptiveSystem
+from bench.compare.systems import Turns as SystemTurns
 from bench.measuring.clock import Clock
 from bench.measuring.metrics import overhead
 from bench.measuring.scenarios import SingleStream, have_converged, measure_times, timed_stages
@@ -101,6 +102,23 @@ def test_the_calibration_workload_runs_about_once_a_second() -> None:
 
 
 # --- single-stream ---
+
+
+def test_first_frames_are_a_kind_of_their_own_where_others_are_decided_about(adaptive: Subject) -> None:
+    stream = SingleStream(adaptive, Clock(CPU))
+    turns = SystemTurns(adaptive, Clock(CPU))
+    for _ in range(2 * FRAMES):
+        stream.step()
+        turns()
+    for kinds in (stream.kinds, turns.kinds):
+        assert len(kinds["first"]) == 2  # of two clips
+        assert {"first", "full", "prescan"} <= set(kinds)
+        assert sum(map(len, kinds.values())) == 2 * FRAMES
+    shares = turns.shares({"full": 50.0, "prescan": 50.0})
+    assert shares == {"first": 100 / FRAMES, "full": 50 - 100 / FRAMES, "prescan": 50.0}
+    alone = SingleStream(sleeper(lambda call: 0.001), Clock(CPU))
+    alone.step()
+    assert set(alone.kinds) == {"full"}
 
 
 def test_samples_are_the_frames_in_their_order() -> None:

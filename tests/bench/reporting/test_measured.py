@@ -12,7 +12,7 @@ from made_up_records import SPATIAL
 
 from bench.measuring.metrics import speed_up
 from bench.measuring.statistics import Interval, ratio
-from bench.records.measurement import BatchSamples, Energy, Record, ReferenceSamples, Status
+from bench.records.measurement import BatchSamples, Decision, Energy, FrameSamples, Record, ReferenceSamples, Status
 from bench.reporting.measured import flops_per_frame, measured, operating_points, published_points, setup_of
 
 MakeRecord = Callable[..., Record]
@@ -71,6 +71,34 @@ def test_without_the_reference_beside_it_there_is_no_speed_up(spatial: Record, m
     assert measured([alone, spatial])["speed_up"].isna().all()
 
 
+@pytest.mark.parametrize("frames", [10, 2])
+def test_first_frames_of_clips_about_which_nothing_is_decided_are_a_kind_of_their_own(
+    make_record: MakeRecord, frames: int
+) -> None:
+    record = make_record("epic/s3-t4", [1.0] * 40, beside=[200.0] * 40, shares=(30.0, 50.0, 20.0), frames=frames)
+    assert record.timing
+    decisions: list[Decision] = ["full", "prescan", "full", "skip"] * 10
+    seconds = [0.160, 0.050, 0.200, 0.0001] * 10
+    samples = FrameSamples([i // 4 for i in range(40)], [i % 4 for i in range(40)], decisions, seconds)
+    (row,) = measured([replace(record, timing=replace(record.timing, frames=samples))]).to_dict("records")
+    first = {10: 0.1, 2: 0.2}[frames]  # one frame of a clip, but no more than are full
+    by_hand = first * 160 + (0.2 - first) * 200 + 0.5 * 50 + 0.3 * 0.1
+    assert row["ms_per_frame"] == pytest.approx(by_hand)
+    assert row["speed_up"] == pytest.approx(200 / by_hand)
+    assert row["full_ms_p50"] == pytest.approx(200)
+
+
+def test_where_first_frames_alone_are_full_they_are_all_that_is(make_record: MakeRecord) -> None:
+    record = make_record("epic/s3-t4", [1.0] * 20, shares=(30.0, 50.0, 20.0))
+    assert record.timing
+    decisions: list[Decision] = ["full", "prescan", "skip", "skip"] * 5
+    samples = FrameSamples(
+        [i // 4 for i in range(20)], [i % 4 for i in range(20)], decisions, [0.160, 0.050, 0.0001, 0.0001] * 5
+    )
+    (row,) = measured([replace(record, timing=replace(record.timing, frames=samples))]).to_dict("records")
+    assert row["ms_per_frame"] == pytest.approx(0.2 * 160 + 0.5 * 50 + 0.3 * 0.1)
+
+
 def test_changes_of_pace_drop_out_of_speed_ups(make_record: MakeRecord) -> None:
     generator = np.random.default_rng(0)
     decisions = generator.permutation(["full"] * 40 + ["prescan"] * 100 + ["skip"] * 60).tolist()
@@ -85,7 +113,7 @@ def test_changes_of_pace_drop_out_of_speed_ups(make_record: MakeRecord) -> None:
 
 
 def test_a_sample_is_divided_by_the_mean_of_the_references_beside_it(make_record: MakeRecord) -> None:
-    record = make_record("epic/s3-t4", [100.0] * 6, beside=[200.0, 300.0], shares=(0.0, 0.0, 100.0))
+    record = make_record("epic/s3-t4", [100.0] * 6, beside=[200.0, 300.0], shares=(0.0, 0.0, 100.0), stages=SPATIAL)
     assert record.timing
     assert record.timing.reference
     assert record.timing.reference.after == [0, 3]
