@@ -13,7 +13,7 @@ from torch import Tensor
 from adaptive_models import native
 from adaptive_models.native import pages
 from adaptive_models.native.pages import PAGE, into_large_pages
-from adaptive_models.recurrent import GRU
+from adaptive_models.recurrent import GRU, Int8GRU
 
 KIB = 1024
 
@@ -68,12 +68,17 @@ def test_a_gru_is_moved_at_its_first_step_and_when_its_weights_were_exchanged(mo
     with torch.inference_mode():
         first = gru(x)[0]
         assert gru(x)[0].equal(first)
-    assert moved == [4]
+    assert moved == [2]  # both matrices
     assert in_large_pages(gru.weight_ih_l0) >= PAGE
     gru.weight_ih_l0 = torch.nn.Parameter(gru.weight_ih_l0.detach().clone())
     with torch.inference_mode():
         assert gru(x)[0].equal(first)
-    assert moved == [4, 4]
+    assert moved == [2, 2]
+    small = Int8GRU(gru)
+    with torch.inference_mode():
+        small(x)
+    assert moved == [2, 2, 2]
+    assert in_large_pages(small.weight_ih_l0) >= PAGE
 
 
 def test_what_fills_no_page_and_what_no_kernel_moves_stays(monkeypatch: pytest.MonkeyPatch) -> None:
