@@ -19,6 +19,7 @@ import torch
 from bench.compare.systems import Turns
 from bench.measuring.clock import Clock
 from bench.measuring.comparison import Verdict, interleave, judge, judge_mixtures
+from bench.measuring.peak import measure_peak
 from bench.measuring.subject import Subject, footage_for
 from bench.records.measurement import Dtype
 from bench.systems.builtin import registry
@@ -154,11 +155,19 @@ def table(
         for workload in workloads:
             for k in crops:
                 systems = systems_of(workload, k, dtype)
+                pace = copied_per_second(device)
                 if scenario == "single-stream":
-                    rows += single_stream(systems, seconds, device, dtype)
+                    made = single_stream(systems, seconds, device, dtype)
                 else:
-                    rows += offline([each for each in systems if each.adaptive], FRAMES, seconds, device, dtype)
+                    made = offline([each for each in systems if each.adaptive], FRAMES, seconds, device, dtype)
+                pace = (pace + copied_per_second(device)) / 2
+                rows += [{**each, "memory GB/s": pace / 1e9} for each in made]
     return pd.DataFrame(rows)
+
+
+def copied_per_second(device: str) -> float:
+    """Bytes of a large copy, which waits for memory as GRUs do."""
+    return measure_peak(torch.device(device), torch.float32).bytes_per_second
 
 
 def merged(known: Path, made: pd.DataFrame) -> pd.DataFrame:
@@ -192,6 +201,7 @@ def main() -> None:
             " operating point; with batches of clips, the median"
             f" of ratios within rounds, and operations those that were executed for {FRAMES} frames a clip.",
             "Low and high: the 99 % bootstrap interval. int8: weights of GRUs, of both systems; all else is float32.",
+            "Memory: bytes read and written by a large copy before and after, in the same process; empty if not asked.",
             "",
             made.to_markdown(index=False, floatfmt=".3g"),
             "",
