@@ -203,7 +203,7 @@ def main() -> None:
             "Low and high: the 99 % bootstrap interval. int8: weights of GRUs, of both systems; all else is float32.",
             "Memory: bytes read and written by a large copy before and after, in the same process; empty if not asked.",
             "",
-            made.to_markdown(index=False, floatfmt=".3g"),
+            made.astype(object).where(made.notna(), None).to_markdown(index=False, floatfmt=".3g"),
             "",
         )
     )
