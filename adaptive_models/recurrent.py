@@ -87,7 +87,8 @@ class Int8GRU(nn.Module):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `torch.nn.GRU.forward`, of tensors with a dimension for sequences."""
         layers = [self._layer(number) for number in range(self.num_layers)]
-        if native.suits_inference(input, *(() if hx is None else (hx,))) and _is_single_step(self, input, hx):
+        floats = [each for layer in layers for each in (*layer.biases, *layer.scales)]
+        if native.suits_inference(input, *floats, *(() if hx is None else (hx,))) and _is_single_step(self, input, hx):
             return _step(self, input, hx, layers)
         if hx is None:
             hx = input.new_zeros(self.num_layers, input.shape[0 if self.batch_first else 1], self.hidden_size)

@@ -24,14 +24,14 @@ def to_precision(model: nn.Module, device: torch.device, dtype: Dtype) -> nn.Mod
     Raises:
         UnsupportedError: int8 on another device than a CPU, or of a model without such GRUs.
     """
-    model = model.to(device, computed_in(dtype))
     if dtype != "int8":
-        return model
+        return model.to(device, computed_in(dtype))
     if device.type != "cpu":
         raise UnsupportedError(f"int8 is for weights on a CPU, not on {device}")
     found = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, GRU)]
     if not found:
         raise UnsupportedError("int8 is for the weights of GRUs that go frame by frame, and there are none in it")
+    model = model.to(device, computed_in(dtype))
     for path, layer in found:
         model.set_submodule(path, Int8GRU(layer).eval())
     return model

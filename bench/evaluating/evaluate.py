@@ -52,7 +52,8 @@ def evaluate(
     stages = _stages(spatial_system(system) if task.policy == "uniform" else system)
     model = load_model(system, task.weights, task.seed)
     weights = digest(model)
-    in_precision(system, model, task.device, task.dtype)  # else processes would find out
+    if task.dtype == "int8":  # which not every model can be of: else processes would find out
+        in_precision(system, model, task.device, task.dtype)
     learned = _checked(learned, task, weights, dataset) if task.policy in AT_COST_OF_LEARNED else None
     clips = [clip for clip in dataset.clips if learned is None or clip.id not in learned.left_out]
     runs: list[ClipRun] = []

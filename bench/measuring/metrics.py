@@ -228,8 +228,9 @@ def speed_up(record: Record) -> Interval | None:
     if isinstance(samples, FrameSamples):
         of_frame = ratios * theirs.frames / counts.frames
         kinds: dict[str, list[float]] = {}
+        decides = _decides(record)
         for decision, t, ratio in zip(samples.decision, samples.t, of_frame.tolist(), strict=True):
-            kinds.setdefault(kind_of(decision, t, decides=_decides(record)), []).append(ratio)
+            kinds.setdefault(kind_of(decision, t, decides), []).append(ratio)
         part = _weighed(kinds, shares_of_kinds(kinds, operating_shares(record), record.case.frames))
     else:
         part = interval(ratios.tolist(), lambda drawn: drawn.mean(axis=-1))

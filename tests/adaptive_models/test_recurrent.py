@@ -184,7 +184,14 @@ INT8_OTHERWISE: dict[str, Callable[[Int8GRU], Any]] = {
     "two frames": lambda gru: gru(torch.randn(2, 2, 5)),
     "many sequences": lambda gru: gru(torch.randn(1, FEW_SEQUENCES + 1, 5)),
     "counted": lambda gru: count_flops(gru, torch.randn(1, 2, 5)),
+    "double": lambda gru: gru.double()(torch.randn(1, 2, 5).double()),
 }
+
+
+def test_scales_of_another_type_are_not_read_as_they_are(steps: list[int]) -> None:
+    with torch.inference_mode(), pytest.raises((RuntimeError, ValueError)):
+        Int8GRU(GRU(5, 6)).double()(torch.randn(1, 2, 5))
+    assert steps == []
 
 
 @pytest.mark.parametrize("case", INT8_OTHERWISE)
