@@ -8,10 +8,11 @@ bias of the branch of the weights and that of the positions cancel; ReLU and max
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import is_
+from itertools import chain
+from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from adaptive_models import native
 from adaptive_models.attention import position_grid
+from adaptive_models.native.pages import into_large_pages
 
 if TYPE_CHECKING:
     from adaptive_models.hallucinator import Hallucinator
@@ -31,33 +33,43 @@ Result = TypeVar("Result")
 State: TypeAlias = list[tuple[int, int]]
 """Address and version of each weight."""
 
-Seen: TypeAlias = tuple[torch.device, torch.dtype, State]
-"""What `foldable` was asked a layer for, and the state it was in."""
-
-_SEEN: WeakKeyDictionary[nn.Module, Seen] = WeakKeyDictionary()
+_TOGETHER: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], _Weights]] = WeakKeyDictionary()
+_SEEN: WeakKeyDictionary[nn.Module, object] = WeakKeyDictionary()
+"""Of each layer, what stands for its weights as `foldable` saw them last."""
 _KEPT: WeakKeyDictionary[nn.Module, dict[tuple[Callable[..., Any], int], tuple[list[Any], Any]]] = WeakKeyDictionary()
 
 
-def foldable(layer: nn.Module, x: Tensor) -> bool:
-    """Whether a layer can be folded: in evaluation, as x in device and type, and nothing hangs on it.
+def foldable(owner: nn.Module, names: tuple[str, ...], layers: Sequence[nn.Module], x: Tensor) -> bool:
+    """Whether layers can be folded: in evaluation, as x in device and type, and nothing hangs on them.
 
     It is asked at every call, for weights that have changed are folded anew (see `folded`).
+
+    Args:
+        owner: of which they are parts, or itself.
+        names: that these layers have there, other than other layers of which it is asked.
+        layers: which.
+        x: what they are to take.
     """
-    state = _state(layer)
+    known = _TOGETHER.setdefault(owner, {})
+    weights = known.get(names)
+    if weights is None or not weights.are_those_of(layers):
+        weights = known[names] = _Weights(layers)
+    state = weights.state()
     if state is None:
         return False
-    seen = x.device, x.dtype, state
-    if _SEEN.get(layer) != seen:
-        if not all(_is_like(each, x) for each in (*layer.parameters(), *layer.buffers())):
+    like = x.device, x.dtype
+    if weights.like != like or weights.last != state:
+        if not all(_is_like(each, x) for each in weights.tensors):
             return False
-        _SEEN[layer] = seen
+        weights.like, weights.last, weights.settled = like, state, -1
+    weights.settle(layers)
     return True
 
 
 def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
     """What a function makes of the weights of a module, as `foldable` saw them last, or else as they are."""
     parts = [module.conv_in, module.bn_in] if fold is fold_first else [module]
-    seen = [_SEEN.get(part) or _state(part) for part in parts]
+    seen = [_SEEN.get(part) or _Weights([part]).state() for part in parts]
     kept, key = _KEPT.setdefault(module, {}), (fold, native.lanes())
     found = kept.get(key)
     if found is None or None in seen or found[0] != seen:
@@ -67,49 +79,72 @@ def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
 
 
 class _Weights:
-    """The weights of a layer, and what tells that they are as before: asked of hundreds of layers at every call.
+    """The weights of layers, and what tells that they are as before: asked of hundreds of modules at every call.
 
     It keeps the dictionaries that modules have their parts in, and what was in them: what is exchanged is noticed.
+    What is called for each of them is what Python calls the fastest.
+
+    Attributes:
+        tensors: the weights.
+        like: device and type of what they were last found fit for.
+        last: their state then.
+        settled: of how many changes of `_SEEN` it is known that none was of these layers since.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
-        self.modules = [vars(module) for module in layer.modules()]
+    changes = 0
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        self.layers = [vars(layer) for layer in layers]
+        self.modules = [vars(module) for layer in layers for module in layer.modules()]
         self.hooks = [own[name] for own in self.modules for name in ("_forward_hooks", "_forward_pre_hooks")]
-        self.groups = [own[name] for own in self.modules for name in ("_parameters", "_buffers", "_modules")]
+        groups = [own[name] for own in self.modules for name in ("_parameters", "_buffers", "_modules")]
+        self.groups, self.empty = [each for each in groups if each], [each for each in groups if not each]
         self.parts = self._parts()
-        self.tensors = [part for part in self.parts if isinstance(part, Tensor)]
+        # Those of whole numbers are counters of training.
+        self.tensors = [part for part in self.parts if isinstance(part, Tensor) and part.is_floating_point()]
+        self.like: tuple[torch.device, torch.dtype] | None = None
+        self.last: State | None = None
+        self.settled = -1
 
     def _parts(self) -> list[Any]:
-        return [part for group in self.groups for part in group.values()]
+        return list(chain.from_iterable(map(dict.values, self.groups)))
 
-    def are_those_of_the_layer(self) -> bool:
-        """Whether no part of the layer was exchanged."""
+    def are_those_of(self, layers: Sequence[nn.Module]) -> bool:
+        """Whether these are the layers, and no part of them was exchanged."""
         parts = self._parts()
-        return len(parts) == len(self.parts) and all(map(is_, parts, self.parts))
+        return (
+            len(layers) == len(self.layers)
+            and all(map(is_, map(vars, layers), self.layers))
+            and len(parts) == len(self.parts)
+            and all(map(is_, parts, self.parts))
+            and not any(self.empty)
+        )
 
     def state(self) -> State | None:
-        """See `_state`."""
-        if any(self.hooks) or any(own["training"] for own in self.modules):
+        """Address and version of each weight; None in training, with hooks, or with weights that have no versions."""
+        if any(self.hooks) or any(map(_TRAINING, self.modules)):
             return None
         try:
-            return [(each.data_ptr(), each._version) for each in self.tensors]
+            return list(zip(map(Tensor.data_ptr, self.tensors), map(_VERSION, self.tensors), strict=True))
         except RuntimeError:  # made in inference mode
             return None
 
+    def settle(self, layers: Sequence[nn.Module]) -> None:
+        """See to it that what stands for the weights of each layer is this state."""
+        if self.settled == _Weights.changes:
+            return
+        if any(_SEEN.get(layer) is not self.last for layer in layers):
+            _SEEN.update((layer, self.last) for layer in layers)
+            _Weights.changes += 1
+        self.settled = _Weights.changes
 
-_WEIGHTS: WeakKeyDictionary[nn.Module, _Weights] = WeakKeyDictionary()
 
-
-def _state(layer: nn.Module) -> State | None:
-    """Address and version of each weight; None in training, with hooks, or with weights that have no versions."""
-    weights = _WEIGHTS.get(layer)
-    if weights is None or not weights.are_those_of_the_layer():
-        weights = _WEIGHTS[layer] = _Weights(layer)
-    return weights.state()
+_TRAINING = itemgetter("training")
+_VERSION = attrgetter("_version")
 
 
 def _is_like(weight: Tensor, x: Tensor) -> bool:
-    return weight.device == x.device and (weight.dtype is x.dtype or not weight.is_floating_point())
+    return weight.device == x.device and weight.dtype is x.dtype
 
 
 @dataclass(frozen=True)
@@ -120,15 +155,14 @@ class Dense:
 
     @cached_property
     def panels(self) -> Tensor:
-        """The same (panels, C, columns of a panel), as `native.inference.linear` reads them, filled up with zeros."""
-        columns = native.panel()
+        """The same as `Dense` of products.h has them: panel after panel, the last of as many vectors as it needs."""
+        columns, last = native.panel(), self.plain.shape[1] % native.panel()
         with torch.inference_mode(False), torch.no_grad():
-            filled = F.pad(self.plain, (0, -self.plain.shape[1] % columns))
-            return _kept(filled.unflatten(1, (-1, columns)).transpose(0, 1))
-
-
-Located: TypeAlias = tuple[tuple[int, ...], tuple[Tensor, ...]]
-"""Addresses of tensors, and the tensors, which are there as long as these are kept."""
+            whole = self.plain[:, : self.plain.shape[1] - last].unflatten(1, (-1, columns)).transpose(0, 1)
+            rest = F.pad(self.plain[:, self.plain.shape[1] - last :], (0, -last % native.lanes()))
+            made = torch.cat((whole.flatten(), rest.flatten()))
+        into_large_pages(made)
+        return made
 
 
 @dataclass(frozen=True)
@@ -141,7 +175,6 @@ class Pairwise:
     position: Tensor  # (2, 2): coordinates to position features, in double precision
     position_shift: Tensor  # (2,)
     places: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
-    located: dict[tuple[int, int, int], Located] = field(default_factory=dict)  # by height, width, side of a footprint
 
     def places_of(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Position features (H * W, 2) of queries and of keys, scaled and shifted by the norm of differences."""
@@ -167,14 +200,16 @@ class Patchwise:
 
 @dataclass(frozen=True)
 class Block:
-    """Weights of a bottleneck of `channels`: D = channels / 16, V = channels / 4."""
+    """Weights of a bottleneck of `channels`: D = channels / 16, V = channels / 4, G = channels / 32."""
 
+    side: int  # of the footprint
     scale: Tensor  # (channels,) and shift of the first norm
     shift: Tensor
     maps: Dense  # (channels, D + D + V): to queries, keys and values
     maps_bias: Tensor
     weigh: Pairwise | Patchwise
     out: Dense  # (V + 1, channels), the bias last
+    prepared: dict[tuple[int, int], Any] = field(default_factory=dict)  # for maps of a height and width
 
 
 def fold_bottleneck(block: Bottleneck) -> Block:
@@ -193,6 +228,7 @@ def fold_bottleneck(block: Bottleneck) -> Block:
     scales = torch.cat((key_scale, key_scale, value_scale))
     shifts = torch.cat((query_shift, torch.zeros_like(key_scale), value_shift))
     return Block(
+        side=attention.kernel_size,
         scale=scale.float(),
         shift=shift.float(),
         maps=Dense(_kept(torch.cat([_matrix(layer) for layer in layers]).T * scales)),
@@ -248,10 +284,11 @@ def _branch(attention: SelfAttention) -> tuple[nn.BatchNorm2d, nn.Conv2d, nn.Bat
     return cast("tuple[nn.BatchNorm2d, nn.Conv2d, nn.BatchNorm2d, nn.Conv2d]", (norm, first, hidden_norm, last))
 
 
-def fold_first(network: SAN) -> tuple[Dense, Tensor]:
-    """The first convolution (C, D) with its norm, and the bias (D,)."""
+def fold_first(network: SAN) -> tuple[Tensor, Tensor]:
+    """The first convolution (C, D, filled up with zeros) with its norm, and the bias (D, filled up)."""
     scale, shift = _scale_and_shift(network.bn_in)
-    return Dense(_kept(_matrix(network.conv_in).T * scale)), shift.float()
+    filling = -len(scale) % native.lanes()
+    return _kept(F.pad(_matrix(network.conv_in).T * scale, (0, filling))), _kept(F.pad(shift, (0, filling)))
 
 
 def fold_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,14 @@
 """Faster inference of SAN, with no footprint-sized tensor in attention.
 
 It computes what the layers of `adaptive_models.san` define, in another order; where it cannot, these run. On a CPU,
-batch norms are folded into convolutions, and attention is one compiled operator, or, where none is there, plain torch
-on strided views. On CUDA, with FOVEABENCH_TRITON=1, attention is a Triton kernel.
+batch norms are folded into convolutions, and layers that follow each other are one compiled operator, or, where none is
+there, plain torch with attention on strided views. On CUDA, with FOVEABENCH_TRITON=1, attention is a Triton kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from os import environ
 from types import ModuleType
@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_models import native, strided
-from adaptive_models.folding import Dense, fold_bottleneck, fold_first, fold_norm, foldable, folded, transposed
-from adaptive_models.maps import Maps
+from adaptive_models.folding import fold_bottleneck, fold_first, fold_norm, foldable, folded, transposed
 from adaptive_models.native import inference
 from adaptive_models.unwatched import unwatched
 
@@ -36,20 +35,23 @@ def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
 
     What is counted, traced, compiled or hooked goes layer by layer.
     """
-    return (
+    if not (
         unwatched(x)
         and x.dtype in _DTYPES.get(x.device.type, ())
         and (x.device.type == "cpu" or _runs_triton(x.device))
-        and all(foldable(layer, x) and _fits(layer, x.device) for layer in _layers(network, names))
-    )
+    ):
+        return False
+    layers = list(_layers(network, names))
+    blocks = [layer for name, layer in zip(names, layers, strict=True) if "." in name]
+    return foldable(network, tuple(names), layers, x) and all(_fits(block, x.device) for block in blocks)
 
 
 def run(network: SAN, names: Sequence[str], x: Tensor) -> Tensor:
-    """Run layers of a network, in the order of their names; ReLU is part of the norm that it follows.
+    """Run layers of a network, in the order of their names.
 
     Args:
         network: for which `suits` was asked.
-        names: as in the network's order; all four layers before the first stage, or none.
+        names: as in the network's order; beginning with its first, a block, or what follows a block.
         x: (N, C, H, W).
 
     Returns:
@@ -59,18 +61,41 @@ def run(network: SAN, names: Sequence[str], x: Tensor) -> Tensor:
         for layer in _layers(network, names):
             x = bottleneck(layer, x)[0] if hasattr(layer, "sam") else layer(x)
         return x
-    if names[0] == "conv_in":
-        x, names = network.pool(_linear(x, *folded(network, fold_first))).relu_(), names[4:]
-    for layer in _layers(network, names):
-        if isinstance(layer, nn.Conv2d):
-            x = _linear(x, folded(layer, transposed))
-        elif isinstance(layer, nn.BatchNorm2d):
-            x = _rectify(x, *folded(layer, fold_norm))
-        elif isinstance(layer, nn.MaxPool2d):
-            x = layer(x)
-        elif not isinstance(layer, nn.ReLU):
-            x, _ = bottleneck(layer, x)
+    for step in steps(tuple(names)):
+        x = _step(network, step, x)
     return x
+
+
+@lru_cache(maxsize=64)
+def steps(names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Names of layers of a SAN, grouped as they run together on a CPU.
+
+    These are the four layers before the first stage; the first convolution alone; a block; and a norm and the ReLU
+    after it, with the max-pool and the convolution before the next stage.
+    """
+    groups: list[tuple[str, ...]] = []
+    for name in names:
+        within = groups and groups[-1][0].startswith("bn") and name.startswith("conv")
+        if name in ("bn_in", "relu", "pool") or within:
+            groups[-1] += (name,)
+        else:
+            groups.append((name,))
+    return groups
+
+
+def _step(network: SAN, step: tuple[str, ...], x: Tensor) -> Tensor:
+    """Run layers that are one of `steps`."""
+    engine = _engine()
+    first, *others = _layers(network, step)
+    if step[0] == "conv_in":
+        return engine.stem(x, *folded(network, fold_first), first.out_channels)
+    if isinstance(first, nn.Conv2d):
+        return engine.convolve(x, folded(first, transposed))
+    if not isinstance(first, nn.BatchNorm2d):
+        return bottleneck(first, x)[0]
+    if len(others) == 1:
+        return engine.rectify(x, *folded(first, fold_norm))
+    return engine.next_stage(x, *folded(first, fold_norm), folded(others[-1], transposed))
 
 
 def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -88,55 +113,12 @@ def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[T
         from adaptive_models import triton_attention
 
         return triton_attention.bottleneck(block, x, attention)
-    images, channels, height, width = x.shape
-    weights = folded(block, fold_bottleneck)
-    rows = _as_rows(x)
-    maps = Maps(
-        _product(_engine().rectify(rows, weights.scale, weights.shift), weights.maps, bias=weights.maps_bias),
-        *(images, height, width),
-        relation=channels // 16,
-        values=channels // 4,
-        groups=channels // 32,
-        side=block.sam.kernel_size,
-    )
-    sums, looked_at = _engine().attend(weights.weigh, maps, attention)
-    made = _as_map(_product(sums, weights.out, onto=rows), x)
-    if looked_at is None:
-        return made, None
-    return made, looked_at.transpose(1, 2).unflatten(2, (height, width))
+    return _engine().bottleneck(folded(block, fold_bottleneck), x, attention)
 
 
 def _engine() -> ModuleType:
-    """What computes attention."""
+    """What runs steps on a CPU."""
     return strided if native.operators() is None else inference
-
-
-def _linear(x: Tensor, weights: Dense, bias: Tensor | None = None) -> Tensor:
-    """A 1x1 convolution with weights (C, D)."""
-    return _as_map(_product(_as_rows(x), weights, bias), x)
-
-
-def _product(rows: Tensor, weights: Dense, bias: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
-    """Rows (N, C) times weights (C, D), plus a bias (D,) or what there is (N, D)."""
-    if native.operators() is not None and inference.reads_panels(rows, weights):
-        return inference.linear(rows, weights, bias, onto)
-    added = bias if onto is None else onto
-    return rows @ weights.plain if added is None else torch.addmm(added, rows, weights.plain)
-
-
-def _rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Batch norm in evaluation, and ReLU."""
-    return _as_map(_engine().rectify(_as_rows(x), scale, shift), x)
-
-
-def _as_rows(x: Tensor) -> Tensor:
-    """(N, C, H, W) to contiguous (N * H * W, C); no copy where channels lie last."""
-    return x.permute(0, 2, 3, 1).contiguous().view(-1, x.shape[1])
-
-
-def _as_map(rows: Tensor, like: Tensor) -> Tensor:
-    images, _, height, width = like.shape
-    return rows.view(images, height, width, rows.shape[1]).permute(0, 3, 1, 2)
 
 
 def _layers(network: SAN, names: Sequence[str]) -> Iterator[Any]:
@@ -162,6 +144,6 @@ def _runs_triton(device: torch.device) -> bool:
     )
 
 
-def _fits(layer: Any, device: torch.device) -> bool:
-    """Whether there is an operator for a layer: on a CPU, one with attention has groups that fill vectors."""
-    return device.type != "cpu" or not hasattr(layer, "sam") or inference.fits(layer.conv.out_channels // 32)
+def _fits(block: Bottleneck, device: torch.device) -> bool:
+    """Whether there is an operator for a block: on a CPU, if its groups fill vectors."""
+    return device.type != "cpu" or inference.fits(block.conv.out_channels // 32)

@@ -56,7 +56,7 @@ class Hallucinator(nn.Module):
 
     def __init__(self, channels: int = 32, hidden: int = 32) -> None:
         super().__init__()
-        self.hidden = hidden
+        self.channels, self.hidden = channels, hidden
         self.encoder = _conv_bn_relu(channels, hidden)
         self.cell = ConvLSTMCell(hidden, hidden)
         self.relu = nn.ReLU()
@@ -85,12 +85,11 @@ class Hallucinator(nn.Module):
 
     def _suits(self, attention: Tensor, memory: tuple[Tensor, Tensor] | None) -> bool:
         """Whether this is a step for `inference.hallucinate`."""
-        inputs = self.encoder[0].in_channels
         return (
             native.suits_inference(attention, *(memory or ()))
             and attention.ndim == 4
             and len(attention) <= FEW_MAPS
-            and attention.shape[1] == inputs
+            and attention.shape[1] == self.channels
             and all(each.shape == (len(attention), self.hidden, *attention.shape[2:]) for each in memory or ())
-            and foldable(self, attention)
+            and foldable(self, (), [self], attention)
         )

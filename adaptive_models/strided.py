@@ -1,25 +1,107 @@
-"""Local attention of inference in plain torch, for where no compiled operators are.
+"""Layers of SAN for inference in plain torch, for where no compiled operators are.
 
-It takes what the compiled operators take: matrix products over the footprints of a few lines of positions at a time,
-whose keys and values are views into padded maps. No tensor is as large as all footprints.
+Local attention is matrix products over the footprints of a few lines of positions at a time, whose keys and values are
+views into padded maps. No tensor is as large as all footprints. Functions take and return what those of
+`adaptive_models.native.inference` do, with weights that are not filled up, and channels last in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from adaptive_models.folding import Pairwise, Patchwise
-from adaptive_models.maps import Maps, reflected
+from adaptive_models.folding import Block, Dense, Pairwise, Patchwise
+from adaptive_models.reflection import reflected
 
 INPUTS = 2**19
 """Inputs of the branch of the weights that are in memory together: few, for the caches; many, for few calls."""
 
 
-def attend(weigh: Pairwise | Patchwise, maps: Maps, attention: bool) -> tuple[Tensor, Tensor | None]:
-    """The same as `adaptive_models.native.inference.attend`, with weights that are not filled up."""
+@dataclass(frozen=True)
+class Maps:
+    """Maps of a number of images, each of D = `relation` queries and as many keys, and V = `values` values.
+
+    Attributes:
+        rows: (images * height * width, D + D + V), contiguous.
+        groups: channels of the weights, which divides V.
+        side: of the footprint.
+    """
+
+    rows: Tensor
+    images: int
+    height: int
+    width: int
+    relation: int
+    values: int
+    groups: int
+    side: int
+
+
+def stem(x: Tensor, weights: Tensor, bias: Tensor, outputs: int) -> Tensor:
+    """The first convolution, ReLU and max-pool."""
+    return F.max_pool2d(convolve(x, Dense(weights), bias), 2).relu_()
+
+
+def convolve(x: Tensor, weights: Dense, bias: Tensor | None = None) -> Tensor:
+    """A 1x1 convolution."""
+    rows = _as_rows(x)
+    return _as_map(rows @ weights.plain if bias is None else torch.addmm(bias, rows, weights.plain), x)
+
+
+def next_stage(x: Tensor, scale: Tensor, shift: Tensor, weights: Dense) -> Tensor:
+    """A norm, ReLU, max-pool, and a 1x1 convolution."""
+    return convolve(F.max_pool2d(rectify(x, scale, shift), 2), weights)
+
+
+def rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """A norm, and ReLU."""
+    return _as_map(_rectified(_as_rows(x), scale, shift), x)
+
+
+def bottleneck(block: Block, x: Tensor, attention: bool) -> tuple[Tensor, Tensor | None]:
+    """A bottleneck; see `adaptive_models.fused.bottleneck`."""
+    images, channels, height, width = x.shape
+    rows = _as_rows(x)
+    maps = Maps(
+        torch.addmm(block.maps_bias, _rectified(rows, block.scale, block.shift), block.maps.plain),
+        *(images, height, width),
+        relation=channels // 16,
+        values=channels // 4,
+        groups=channels // 32,
+        side=block.side,
+    )
+    sums, looked_at = _attend(block.weigh, maps, attention)
+    made = _as_map(torch.addmm(rows, sums, block.out.plain), x)
+    if looked_at is None:
+        return made, None
+    return made, looked_at.transpose(1, 2).unflatten(2, (height, width))
+
+
+def _rectified(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift, rows, scale).relu_()
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) to contiguous (N * H * W, C); no copy where channels lie last."""
+    return x.permute(0, 2, 3, 1).contiguous().view(-1, x.shape[1])
+
+
+def _as_map(rows: Tensor, like: Tensor) -> Tensor:
+    images, _, height, width = like.shape
+    return rows.view(images, height, width, rows.shape[1]).permute(0, 3, 1, 2)
+
+
+def _attend(weigh: Pairwise | Patchwise, maps: Maps, attention: bool) -> tuple[Tensor, Tensor | None]:
+    """Local attention, with ReLU behind it.
+
+    Returns:
+        The sums (N * H * W, V + 1), the last of which are 1, and the cumulative global attention (N, H * W, G), or
+        None.
+    """
     images, height, width, side = maps.images, maps.height, maps.width, maps.side
     cells = maps.rows.unflatten(0, (images, height, width))
     query, key, value = cells.split((maps.relation, maps.relation, maps.values), dim=3)
@@ -48,11 +130,6 @@ def attend(weigh: Pairwise | Patchwise, maps: Maps, attention: bool) -> tuple[Te
         padding = side // 2
         looked_at = looked_at[:, padding : padding + height, padding : padding + width].flatten(1, 2)
     return sums.relu_(), looked_at
-
-
-def rectify(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Scale and shift the channels of rows (N, C), and cut off at 0."""
-    return torch.addcmul(shift, rows, scale).relu_()
 
 
 def _tiles(maps: Maps) -> Iterator[tuple[slice, slice]]:

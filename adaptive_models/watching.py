@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,11 +47,8 @@ class Watch:
         if not suits and tuple(names) not in self._fused:
             return SAN._run(self._network, names, x)
         run = fused.run if suits else SAN._run
-        for step in steps(tuple(names)):
-            if step == ("pool",):  # which runs as the module that it is
-                x = run(self._network, step, x)
-            else:
-                x = self._call(", ".join(step), self._modules(step), run, self._network, step, x)
+        for step in fused.steps(tuple(names)):
+            x = self._call(", ".join(step), self._modules(step), run, self._network, step, x)
         return x
 
     def _run_split(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,18 +65,3 @@ class Watch:
 
     def _modules(self, names: Sequence[str]) -> list[nn.Module]:
         return [self._network.get_submodule(name) for name in names]
-
-
-@lru_cache(maxsize=64)
-def steps(names: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Names of layers of a SAN, grouped as `fused.run` computes them.
-
-    The four layers before the first stage are one step, and a norm and the ReLU after it.
-    """
-    groups: list[tuple[str, ...]] = []
-    for name in names:
-        if groups and (name == "relu" or (groups[-1][0] == "conv_in" and len(groups[-1]) < 4)):
-            groups[-1] += (name,)
-        else:
-            groups.append((name,))
-    return groups

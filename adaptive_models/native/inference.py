@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from adaptive_models import native
-from adaptive_models.folding import Dense, Foresight, Located, Pairwise, Patchwise
-from adaptive_models.maps import Maps, reflected
+from adaptive_models.folding import Block, Dense, Foresight, Pairwise, Patchwise
+from adaptive_models.reflection import reflected
 
 
 def fits(groups: int) -> bool:
@@ -20,78 +21,102 @@ def fits(groups: int) -> bool:
     return groups % lanes == 0 or (lanes % groups == 0 and 8 * groups >= lanes)
 
 
-def attend(weigh: Pairwise | Patchwise, maps: Maps, attention: bool) -> tuple[Tensor, Tensor | None]:
-    """Local attention, with ReLU behind it.
+def stem(x: Tensor, weights: Tensor, bias: Tensor, outputs: int) -> Tensor:
+    """The first convolution, with its norm folded in, ReLU, and the largest of every 2 x 2 positions.
 
     Args:
-        weigh: folded weights of its kind.
-        maps: of the folded convolutions.
-        attention: whether to sum up the attention, too.
+        x: (N, C, H, W).
+        weights: (C, D, filled up).
+        bias: (D, filled up).
+        outputs: D.
 
     Returns:
-        The sums (N * H * W, V + 1), the last of which are 1, and the cumulative global attention (N, H * W, G), or
-        None.
+        (N, D, H / 2, W / 2), with channels last in memory, as of all maps here.
     """
-    sums = maps.rows.new_empty(len(maps.rows), maps.values + 1)
-    looked_at = maps.rows.new_zeros(maps.images, maps.height * maps.width, maps.groups) if attention else None
-    sizes = (maps.images, maps.height, maps.width, maps.rows.shape[1], maps.relation, maps.values, maps.groups)
-    results = (_pointer(sums), sums.shape[1], None if looked_at is None else _pointer(looked_at))
-    if isinstance(weigh, Pairwise):
-        footprint = maps.height, maps.width, maps.side
-        if footprint not in weigh.located:
-            weigh.located[footprint] = _located(weigh, *footprint)
-        addresses, _ = weigh.located[footprint]
-        call: ctypes.Structure = _Pairwise(_pointer(maps.rows), *sizes, *addresses, *results)
-        _operators().foveabench_pairwise(ctypes.byref(call))
-    else:
-        tensors = (
-            *(weigh.scale, weigh.shift, weigh.first, weigh.bias),
-            *(weigh.second, weigh.second_bias, weigh.value_shift),
-            *reflected(maps.height, maps.width, maps.side),
-        )
-        call = _Patchwise(_pointer(maps.rows), *sizes, maps.side, *map(_pointer, tensors), *results)
-        _operators().foveabench_patchwise(ctypes.byref(call))
-    return sums, looked_at
+    x = x.contiguous()
+    out = x.new_empty(len(x), x.shape[2] // 2, x.shape[3] // 2, outputs)
+    call = _Stem(_pointer(x), *x.shape, _pointer(weights), _pointer(bias), outputs, _pointer(out))
+    _operators().foveabench_stem(ctypes.byref(call))
+    return out.permute(0, 3, 1, 2)
 
 
-def _located(weigh: Pairwise, height: int, width: int, side: int) -> Located:
-    """All that is the same for every map of these sizes."""
-    tensors = (
-        *weigh.places_of(height, width),
-        *(weigh.first, weigh.bias, weigh.second),
-        *_neighbours(height, width, side),
-    )
-    return tuple(map(_pointer, tensors)), tensors
+def convolve(x: Tensor, weights: Dense) -> Tensor:
+    """A 1x1 convolution of x (N, C, H, W) with weights (C, D)."""
+    cells = _cells(x)
+    out = x.new_empty(*cells.shape[:3], weights.plain.shape[1])
+    call = _Linear(_pointer(cells), *cells.shape[:3], None, None, _dense(weights), _pointer(out))
+    _operators().foveabench_linear(ctypes.byref(call))
+    return out.permute(0, 3, 1, 2)
 
 
-def rectify(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Scale and shift the channels of contiguous rows (N, C), and cut off at 0."""
-    out = torch.empty_like(rows)
+def next_stage(x: Tensor, scale: Tensor, shift: Tensor, weights: Dense) -> Tensor:
+    """A norm of x (N, C, H, W), ReLU, the largest of every 2 x 2 positions, and a convolution with weights (C, D)."""
+    cells = _cells(x)
+    images, height, width, _ = cells.shape
+    out = x.new_empty(images, height // 2, width // 2, weights.plain.shape[1])
+    norm = _pointer(scale), _pointer(shift)
+    call = _Linear(_pointer(cells), images, height, width, *norm, _dense(weights), _pointer(out))
+    _operators().foveabench_linear(ctypes.byref(call))
+    return out.permute(0, 3, 1, 2)
+
+
+def rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Scale and shift the channels of x (N, C, H, W), and cut off at 0."""
+    cells = _cells(x)
+    out = torch.empty_like(cells)
     function = _operators().foveabench_rectify
     function.argtypes = _RECTIFY
-    function(*map(_pointer, (rows, scale, shift, out)), *rows.shape)
-    return out
+    function(*map(_pointer, (cells, scale, shift, out)), cells.shape[:3].numel(), cells.shape[3])
+    return out.permute(0, 3, 1, 2)
+
+
+def bottleneck(block: Block, x: Tensor, attention: bool) -> tuple[Tensor, Tensor | None]:
+    """A bottleneck; see `adaptive_models.fused.bottleneck`."""
+    cells = _cells(x)
+    images, height, width, channels = cells.shape
+    size = height, width
+    if size not in block.prepared:
+        block.prepared[size] = _prepared(block, height, width)
+    prepared, _ = block.prepared[size]
+    out = torch.empty_like(cells)
+    looked_at = x.new_zeros(images, height, width, channels // 32) if attention else None
+    call = _Bottleneck.from_buffer_copy(prepared)
+    call.input, call.images, call.out = _pointer(cells), images, _pointer(out)
+    if looked_at is not None:
+        call.attention = _pointer(looked_at)
+    _operators().foveabench_bottleneck(ctypes.byref(call))
+    return out.permute(0, 3, 1, 2), None if looked_at is None else looked_at.permute(0, 3, 1, 2)
+
+
+def _prepared(block: Block, height: int, width: int) -> tuple[_Bottleneck, tuple[Any, ...]]:
+    """All that is the same for every map of this size, and what has to be kept as long."""
+    channels, weigh = len(block.scale), block.weigh
+    kept: tuple[Tensor, ...]
+    if isinstance(weigh, Pairwise):
+        neighbours = _neighbours(height, width, block.side)
+        kept = (*weigh.places_of(height, width), weigh.first, weigh.bias, weigh.second, *neighbours)
+        kind: ctypes.Structure = _Pairwise(*map(_pointer, kept))
+    else:
+        norm_and_weights = weigh.scale, weigh.shift, weigh.first, weigh.bias, weigh.second, weigh.second_bias
+        kept = (*norm_and_weights, weigh.value_shift, *reflected(height, width, block.side))
+        kind = _Patchwise(*map(_pointer, kept), block.side)
+    prepared = _Bottleneck(
+        None, 0, height, width,
+        *(channels // 16, channels // 4, channels // 32),
+        *(_pointer(block.scale), _pointer(block.shift)),
+        *(_dense(block.maps, block.maps_bias), _dense(block.out)),
+        *(ctypes.addressof(kind) if isinstance(weigh, wanted) else None for wanted in (Pairwise, Patchwise)),
+    )  # fmt: skip
+    return prepared, (kind, kept)
+
+
+def _cells(x: Tensor) -> Tensor:
+    """(N, C, H, W) to contiguous (N, H, W, C); no copy where channels lie last."""
+    return x.permute(0, 2, 3, 1).contiguous()
 
 
 _RECTIFY = (ctypes.c_void_p,) * 4 + (ctypes.c_int64,) * 2
 """Rows, scale, shift and results; number of rows and of channels."""
-
-FEW_ROWS, MANY_WEIGHTS = 64, 2**17
-"""Products of at most so many rows and at least so many weights take longer to arrange for torch than to compute."""
-
-
-def reads_panels(rows: Tensor, weights: Dense) -> bool:
-    """Whether `linear` is the faster way to a product."""
-    return len(rows) <= FEW_ROWS and weights.plain.numel() >= MANY_WEIGHTS
-
-
-def linear(rows: Tensor, weights: Dense, bias: Tensor | None = None, onto: Tensor | None = None) -> Tensor:
-    """Contiguous rows (N, C) times weights (C, D), plus a bias (D,), plus what there is, contiguous (N, D)."""
-    out = rows.new_empty(len(rows), weights.plain.shape[1])
-    added = (None if each is None else _pointer(each) for each in (bias, onto))
-    call = _Linear(_pointer(rows), *rows.shape, out.shape[1], _pointer(weights.panels), *added, _pointer(out))
-    _operators().foveabench_linear(ctypes.byref(call))
-    return out
 
 
 def gru_step(
@@ -149,45 +174,80 @@ def similarity(x: Tensor, y: Tensor, window: Tensor, constants: tuple[float, flo
     return out
 
 
-_SIZES = ("images", "height", "width", "stride", "relation", "values", "groups")
-_RESULTS = (("out", ctypes.c_void_p), ("out_stride", ctypes.c_int64), ("attention", ctypes.c_void_p))
+def _fields(kind: Any, *names: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, kind) for name in names)
 
 
-class _Pairwise(ctypes.Structure):
-    """`Pairwise` of pairwise.cpp."""
+def _pointers(*names: str) -> tuple[tuple[str, Any], ...]:
+    return _fields(ctypes.c_void_p, *names)
+
+
+def _numbers(*names: str) -> tuple[tuple[str, Any], ...]:
+    return _fields(ctypes.c_int64, *names)
+
+
+class _Dense(ctypes.Structure):
+    """`Dense` of products.h."""
+
+    _fields_ = (*_pointers("weights", "bias"), *_numbers("depth", "width"))
+
+
+def _dense(weights: Dense, bias: Tensor | None = None) -> _Dense:
+    return _Dense(_pointer(weights.panels), None if bias is None else _pointer(bias), *weights.plain.shape)
+
+
+class _Stem(ctypes.Structure):
+    """`Stem` of layers.cpp."""
 
     _fields_ = (
-        ("maps", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in _SIZES),
-        *((name, ctypes.c_void_p) for name in ("query_places", "key_places", "first", "bias", "second")),
-        *(
-            (axis + name, ctypes.c_void_p)
-            for axis, first in (("row_", "rows"), ("column_", "columns"))
-            for name in ("starts", first, "counts", "direct")
-        ),
-        *_RESULTS,
-    )
-
-
-class _Patchwise(ctypes.Structure):
-    """`Patchwise` of patchwise.cpp."""
-
-    _fields_ = (
-        ("maps", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in (*_SIZES, "side")),
-        *((name, ctypes.c_void_p) for name in ("scale", "shift", "first", "bias", "second", "second_bias")),
-        *((name, ctypes.c_void_p) for name in ("value_shift", "rows", "columns")),
-        *_RESULTS,
+        *_pointers("input"),
+        *_numbers("images", "channels", "height", "width"),
+        *_pointers("weights", "bias"),
+        *_numbers("outputs"),
+        *_pointers("out"),
     )
 
 
 class _Linear(ctypes.Structure):
-    """`Linear` of linear.cpp."""
+    """`Linear` of layers.cpp."""
 
     _fields_ = (
-        ("in", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("rows", "depth", "width")),
-        *((name, ctypes.c_void_p) for name in ("weights", "bias", "onto", "out")),
+        *_pointers("input"),
+        *_numbers("images", "height", "width"),
+        *_pointers("scale", "shift"),
+        ("dense", _Dense),
+        *_pointers("out"),
+    )
+
+
+class _Bottleneck(ctypes.Structure):
+    """`Bottleneck` of layers.cpp."""
+
+    _fields_ = (
+        *_pointers("input"),
+        *_numbers("images", "height", "width", "relation", "values", "groups"),
+        *_pointers("scale", "shift"),
+        *_fields(_Dense, "maps", "last"),
+        *_pointers("pairwise", "patchwise", "out", "attention"),
+    )
+
+
+class _Pairwise(ctypes.Structure):
+    """`Pairwise` of attention.h."""
+
+    _fields_ = (
+        *_pointers("query_places", "key_places", "first", "bias", "second"),
+        *_pointers("row_starts", "rows", "row_counts", "row_direct"),
+        *_pointers("column_starts", "columns", "column_counts", "column_direct"),
+    )
+
+
+class _Patchwise(ctypes.Structure):
+    """`Patchwise` of attention.h."""
+
+    _fields_ = (
+        *_pointers("scale", "shift", "first", "bias", "second", "second_bias", "value_shift", "rows", "columns"),
+        *_numbers("side"),
     )
 
 
@@ -195,10 +255,10 @@ class _GRU(ctypes.Structure):
     """`GRU` of recurrent.cpp."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("in", "memory")),
-        *((name, ctypes.c_int64) for name in ("sequences", "inputs", "hidden")),
-        *((name, ctypes.c_void_p) for name in ("input_weights", "memory_weights", "input_bias", "memory_bias")),
-        *((name, ctypes.c_void_p) for name in ("input_scales", "memory_scales", "out")),
+        *_pointers("input", "memory"),
+        *_numbers("sequences", "inputs", "hidden"),
+        *_pointers("input_weights", "memory_weights", "input_bias", "memory_bias", "input_scales", "memory_scales"),
+        *_pointers("out"),
     )
 
 
@@ -206,10 +266,10 @@ class _Hallucinator(ctypes.Structure):
     """`Hallucinator` of hallucinator.cpp."""
 
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("attention", "state", "cell")),
-        *((name, ctypes.c_int64) for name in ("images", "channels", "hidden", "height", "width")),
-        *((name + part, ctypes.c_void_p) for name in ("encoder", "gates", "decoder") for part in ("", "_bias")),
-        *((name, ctypes.c_void_p) for name in ("out", "next_state", "next_cell")),
+        *_pointers("attention", "state", "cell"),
+        *_numbers("images", "channels", "hidden", "height", "width"),
+        *_pointers("encoder", "encoder_bias", "gates", "gates_bias", "decoder", "decoder_bias"),
+        *_pointers("out", "next_state", "next_cell"),
     )
 
 
@@ -217,13 +277,12 @@ class _Similarity(ctypes.Structure):
     """`Similarity` of similarity.cpp."""
 
     _fields_ = (
-        ("x", ctypes.c_void_p),
-        ("y", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("images", "channels", "height", "width")),
-        ("window", ctypes.c_void_p),
-        ("side", ctypes.c_int64),
-        *((name, ctypes.c_float) for name in ("c1", "c2")),
-        ("out", ctypes.c_void_p),
+        *_pointers("x", "y"),
+        *_numbers("images", "channels", "height", "width"),
+        *_pointers("window"),
+        *_numbers("side"),
+        *_fields(ctypes.c_float, "c1", "c2"),
+        *_pointers("out"),
     )
 
 

@@ -1,4 +1,4 @@
-// Vectors of floats, and products of small matrices, for the fused attention of inference.
+// Vectors of floats, and products of small matrices, for inference.
 
 #pragma once
 
@@ -25,6 +25,7 @@ inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned
 inline void store(float* to, Vector value) { *reinterpret_cast<Unaligned*>(to) = value; }
 inline Vector all(float value) { return value - Vector{}; }  // less zero is no operation, plus zero is: -0 + 0 is 0
 inline Vector larger(Vector a, Vector b) { return b > a ? b : a; }  // NaN in the first stays
+inline Vector largest(Vector a, Vector b) { return (b > a) | (b != b) ? b : a; }  // NaN in either stays
 
 // exp(x) for x <= 0, to 2 units in the last place: 2^n times a polynomial of the rest (Cephes).
 inline Vector exponential(Vector x) {
@@ -97,6 +98,6 @@ void product(const float* in, int64_t in_stride, int64_t depth, const float* wei
     }
 }
 
-int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
+inline int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }
 
 }  // namespace

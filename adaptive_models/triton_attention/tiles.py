@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from adaptive_models.maps import reflected
+from adaptive_models.reflection import reflected
 
 TILE = 16
 """Positions of a program, and the least width of a product in Triton."""

@@ -1,24 +1,21 @@
 """Run the operators of a library over random shapes, in a process of its own that `test_sanitizers` starts.
 
-Arguments: the library, and "fault" to pass maps that are one row short.
+Arguments: the library, and "fault" to pass maps that are one line short.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adaptive_models import attention, folding, fused, native
 from adaptive_models.hallucinator import Hallucinator
-from adaptive_models.maps import Maps
 from adaptive_models.native import inference
 from adaptive_models.recurrent import FEW_SEQUENCES, GRU, Int8GRU
-from adaptive_models.san import KINDS, Bottleneck
+from adaptive_models.san import KINDS, SAN, Bottleneck
 from adaptive_models.ssim import ssim
 
 ROUNDS = 60
@@ -53,9 +50,8 @@ def infer(choose: random.Random) -> None:
     block = norms_that_do_something(Bottleneck(channels, choose.choice((1, 3, 5, 7)), choose.choice(KINDS)))
     assert isinstance(block, Bottleneck)
     x = strange(torch.randn(images, channels, height, width), choose.randrange(4))
-    inference.FEW_ROWS, inference.MANY_WEIGHTS = choose.choice((0, 300)), 0
     with torch.inference_mode():
-        assert folding.foldable(block, x)
+        assert folding.foldable(block, (), [block], x)
         made, looked_at = fused.bottleneck(block, x, attention=choose.random() < 0.5)
         if images:
             true, weights = block(x)
@@ -101,23 +97,30 @@ def foresee(choose: random.Random) -> None:
         network(torch.rand(shape), memory)
 
 
-def short_of_a_row() -> None:
-    call = inference.attend
+def layers(choose: random.Random) -> None:
+    stages = [choose.choice((8, 20, 32, 40, 64)) for _ in range(5)]
+    channels, widths = choose.randrange(1, 4), (*stages[:4], 128)
+    network = norms_that_do_something(SAN((0, 0, 0, 0, 1), channels=channels, widths=widths, split="layer4.0"))
+    assert isinstance(network, SAN)
+    size = choose.randrange(32, 70), choose.randrange(32, 70)
+    with torch.inference_mode():
+        network(strange(torch.randn(choose.randrange(3), channels, *size), choose.randrange(4)))
 
-    def attend(weigh: Any, maps: Maps, attention: bool) -> Any:
-        return call(weigh, replace(maps, rows=maps.rows[:-1].clone()), attention)
 
-    inference.attend = attend  # type: ignore[assignment]
+def short_of_a_line() -> None:
+    prepare = inference._prepared
+    inference._prepared = lambda block, height, width: prepare(block, height + 1, width)
 
 
 def main() -> None:
     native.build = lambda: ("sanitized", sys.argv[1])  # type: ignore[assignment]
     if sys.argv[2:] == ["fault"]:
-        short_of_a_row()
+        short_of_a_line()
     torch.manual_seed(0)
     choose = random.Random(0)
     for _ in range(ROUNDS):
         infer(choose)
+        layers(choose)
         train(choose)
         remember(choose)
         compare(choose)

@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import bench
 from adaptive_models import build_backbone, fused, native
-from adaptive_models.native import inference
 from adaptive_models.san import KINDS, SAN
 
 COMPILED = pytest.param(
@@ -109,23 +108,6 @@ def test_backbones_compute_what_their_layers_do(engine: str, name: str, size: in
     for found, expected in zip(made, plain, strict=True):
         assert close(found, expected, 2e-5)
     assert not all(map(torch.equal, made, plain))  # two ways indeed
-
-
-@pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
-def test_small_maps_of_wide_layers_are_read_in_panels(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    network = trained_by_chance(build_backbone("san10"))
-    images = torch.randn(2, 3, 64, 64)
-    with layer_by_layer():
-        true = everything(network, images)
-    calls = []
-    linear = inference.linear
-    monkeypatch.setattr(inference, "linear", lambda *args: calls.append(len(args[0])) or linear(*args))
-    with fused_by("compiled"):
-        found = everything(network, images)
-    assert calls
-    assert max(calls) <= inference.FEW_ROWS
-    assert all(map(close, found, true))
 
 
 def test_a_state_is_left_as_it_was() -> None:

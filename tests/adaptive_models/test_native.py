@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -123,33 +124,84 @@ def test_second_derivatives_are_refused() -> None:
         gradient.sum().backward()
 
 
-@settings(deadline=None, max_examples=80)
-@given(
-    rows=st.integers(0, 150),
-    depth=st.integers(1, 200),
-    width=st.integers(1, 80),
-    bias=st.booleans(),
-    onto=st.booleans(),
-)
-def test_products_of_few_rows(rows: int, depth: int, width: int, bias: bool, onto: bool) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x, weights, added, there = (
-        torch.randn(shape, generator=generator) for shape in ((rows, depth), (depth, width), (width,), (rows, width))
-    )
-    true = x.double() @ weights.double() + (added if bias else 0) + (there if onto else 0)
-    before = there.clone()
-    found = inference.linear(x, Dense(weights), added if bias else None, there if onto else None)
-    torch.testing.assert_close(found.double(), true, rtol=1e-5, atol=1e-5 * depth)
-    assert there.equal(before)
+def with_other_threads(make: Callable[[], Tensor]) -> Tensor:
     threads = torch.get_num_threads()
     torch.set_num_threads(3 - min(threads, 2))
-    assert inference.linear(x, Dense(weights), added if bias else None, there if onto else None).equal(found)
-    torch.set_num_threads(threads)
+    try:
+        return make()
+    finally:
+        torch.set_num_threads(threads)
 
 
-def test_products_of_few_rows_keep_what_is_not_a_number() -> None:
-    x = torch.ones(3, 4)
-    x[1, 2] = torch.nan
-    found = inference.linear(x, Dense(torch.ones(4, 20)))
-    assert found[1].isnan().all()
-    assert found[[0, 2]].eq(4).all()
+def norm_of(channels: int) -> tuple[Tensor, Tensor]:
+    """Scale, of either sign, and shift."""
+    return torch.randn(channels), torch.randn(channels)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    images=st.integers(0, 3),
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    depth=st.integers(1, 60) | st.integers(200, 600),
+    width=st.integers(1, 200),
+)
+def test_convolutions(images: int, size: tuple[int, int], depth: int, width: int) -> None:
+    x, weights = torch.randn(images, depth, *size), Dense(torch.randn(depth, width))
+    true = torch.einsum("nchw,cd->ndhw", x.double(), weights.plain.double())
+    found = inference.convolve(x, weights)
+    torch.testing.assert_close(found.double(), true, rtol=1e-5, atol=1e-5 * depth**0.5)
+    assert with_other_threads(lambda: inference.convolve(x, weights)).equal(found)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    images=st.integers(0, 3),
+    size=st.tuples(st.integers(2, 15), st.integers(2, 15)),
+    depth=st.integers(1, 300),
+    width=st.integers(1, 90),
+)
+def test_ways_to_the_next_stage(images: int, size: tuple[int, int], depth: int, width: int) -> None:
+    x, (scale, shift), weights = torch.randn(images, depth, *size), norm_of(depth), Dense(torch.randn(depth, width))
+    normed = x.double() * scale.double()[:, None, None] + shift.double()[:, None, None]
+    true = torch.einsum("nchw,cd->ndhw", F.max_pool2d(normed.relu(), 2), weights.plain.double())
+    found = inference.next_stage(x, scale, shift, weights)
+    torch.testing.assert_close(found.double(), true, rtol=1e-5, atol=1e-5 * depth**0.5)
+    assert with_other_threads(lambda: inference.next_stage(x, scale, shift, weights)).equal(found)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    images=st.integers(0, 3),
+    size=st.tuples(st.integers(2, 15), st.integers(2, 15)),
+    channels=st.integers(1, 5),
+    outputs=st.integers(1, 70),
+)
+def test_first_layers(images: int, size: tuple[int, int], channels: int, outputs: int) -> None:
+    x, weights, bias = torch.randn(images, channels, *size), torch.randn(channels, outputs), torch.randn(outputs)
+    made = torch.einsum("nchw,cd->ndhw", x.double(), weights.double()) + bias.double()[:, None, None]
+    filling = 0, -outputs % native.lanes()
+    found = inference.stem(x, F.pad(weights, filling), F.pad(bias, filling), outputs)
+    torch.testing.assert_close(found.double(), F.max_pool2d(made.relu(), 2), rtol=1e-5, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(images=st.integers(0, 3), channels=st.integers(1, 70))
+def test_norms(images: int, channels: int) -> None:
+    x, (scale, shift) = torch.randn(images, channels, 5, 7), norm_of(channels)
+    found = inference.rectify(x, scale, shift)
+    torch.testing.assert_close(found, (x * scale[:, None, None] + shift[:, None, None]).relu())
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("channels", [3, 40])  # beyond whole vectors, and both
+def test_layers_keep_what_is_not_a_number(corner: tuple[int, int], channels: int) -> None:
+    x = torch.ones(1, channels, 4, 4)
+    x[0, :, 2 + corner[0], corner[1]] = torch.nan
+    dense, lanes = Dense(torch.ones(channels, 20)), native.lanes()
+    one, none = torch.ones(channels), torch.zeros(channels)
+    weights, bias = torch.ones(channels, -(-20 // lanes) * lanes), torch.zeros(-(-20 // lanes) * lanes)
+    for found in (inference.next_stage(x, one, none, dense), inference.stem(x, weights, bias, 20)):
+        assert found[0, :, 1, 0].isnan().all()
+        assert found.isnan().sum() == 20
+    for found in (inference.convolve(x, dense), inference.rectify(x, one, none)):
+        assert found.isnan().sum() == found.shape[1]

@@ -49,7 +49,7 @@ def test_operators_stay_within_their_memory(build: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-5000:]
 
 
-def test_a_row_too_few_is_found(tmp_path: Path) -> None:
+def test_a_line_too_few_is_found(tmp_path: Path) -> None:
     done = sanitized("base", tmp_path, "fault")
     assert done.returncode != 0
     assert "AddressSanitizer: heap-buffer-overflow" in done.stderr

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_models import build_backbone
+from adaptive_models.fused import steps
 from adaptive_models.san import SAN
-from adaptive_models.watching import Watch, steps
+from adaptive_models.watching import Watch
 
 
 @pytest.fixture
@@ -47,9 +48,11 @@ def test_a_fused_network_that_is_watched_computes_the_same_bits(network: SAN) ->
     assert vars(network) == before
     assert all(torch.equal(a, b) for a, b in zip(made, expected, strict=True))
     assert [name for name, _ in seen][:6] == [
-        *("conv_in, bn_in, relu, pool", "conv0", "bn0, relu", "conv1", "bn1, relu", "conv2"),
+        *("conv_in, bn_in, relu, pool", "conv0", "bn0, relu, pool, conv1", "bn1, relu, pool, conv2"),
+        *("layer2.0", "bn2, relu, pool, conv3"),
     ]
     assert dict(seen)["conv_in, bn_in, relu, pool"] == 4
+    assert dict(seen)["bn0, relu, pool, conv1"] == 4
     assert ("layer2.0", 1) in seen
 
 
@@ -78,5 +81,5 @@ def test_what_ran_fused_is_taken_in_the_same_steps_where_it_cannot(network: SAN)
 
 def test_steps_are_those_in_which_layers_run_fused() -> None:
     names = ("conv_in", "bn_in", "relu", "pool", "conv0", "layer0.0", "bn0", "relu", "pool", "conv1")
-    assert steps(names) == [names[:4], ("conv0",), ("layer0.0",), ("bn0", "relu"), ("pool",), ("conv1",)]
+    assert steps(names) == [names[:4], ("conv0",), ("layer0.0",), ("bn0", "relu", "pool", "conv1")]
     assert steps(("layer3.1", "bn3", "relu")) == [("layer3.1",), ("bn3", "relu")]

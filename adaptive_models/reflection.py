@@ -1,34 +1,13 @@
-"""Queries, keys and values as inference keeps them: channels last, and reflection as coordinates."""
+"""Padding by reflection as coordinates."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from adaptive_models.attention import pad_by_reflection
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Maps of a number of images, each of D = `relation` queries and as many keys, and V = `values` values.
-
-    Attributes:
-        rows: (images * height * width, D + D + V), contiguous.
-        groups: channels of the weights, which divides V.
-        side: of the footprint.
-    """
-
-    rows: Tensor
-    images: int
-    height: int
-    width: int
-    relation: int
-    values: int
-    groups: int
-    side: int
 
 
 @lru_cache(maxsize=64)
