@@ -8,7 +8,9 @@ bias of the branch of the weights and that of the positions cancel; ReLU and max
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -51,19 +53,41 @@ def foldable(owner: nn.Module, names: tuple[str, ...], layers: Sequence[nn.Modul
         x: what they are to take.
     """
     known = _TOGETHER.setdefault(owner, {})
-    weights = known.get(names)
+    weights, like, trusted = known.get(names), (x.device, x.dtype), _TRUSTED.get()
+    if trusted is not None and weights in trusted and weights.like == like and weights.in_evaluation():
+        return True
     if weights is None or not weights.are_those_of(layers):
         weights = known[names] = _Weights(layers)
     state = weights.state()
     if state is None:
         return False
-    like = x.device, x.dtype
     if weights.like != like or weights.last != state:
         if not all(_is_like(each, x) for each in weights.tensors):
             return False
         weights.like, weights.last, weights.settled = like, state, -1
     weights.settle(layers)
+    if trusted is not None:
+        trusted.add(weights)
     return True
+
+
+@contextmanager
+def trusting(weights: set[Any]) -> Iterator[None]:
+    """While it lasts, weights that `foldable` has once looked at are taken to be as they were.
+
+    Looking at hundreds of them takes as long as some layers.
+
+    Args:
+        weights: what was looked at so far, by whoever trusts it.
+    """
+    token = _TRUSTED.set(weights)
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
+
+
+_TRUSTED: ContextVar[set[Any] | None] = ContextVar("_TRUSTED", default=None)
 
 
 def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
@@ -120,9 +144,13 @@ class _Weights:
             and not any(self.empty)
         )
 
+    def in_evaluation(self) -> bool:
+        """Whether no layer is in training, or has hooks."""
+        return not any(self.hooks) and not any(map(_TRAINING, self.modules))
+
     def state(self) -> State | None:
         """Address and version of each weight; None in training, with hooks, or with weights that have no versions."""
-        if any(self.hooks) or any(map(_TRAINING, self.modules)):
+        if not self.in_evaluation():
             return None
         try:
             return list(zip(map(Tensor.data_ptr, self.tensors), map(_VERSION, self.tensors), strict=True))

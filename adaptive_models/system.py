@@ -19,6 +19,7 @@ from adaptive_models.backbone import AttentionBackbone
 from adaptive_models.backbones import build_backbone
 from adaptive_models.classifier import ThreeHeads
 from adaptive_models.data.clips import Clip
+from adaptive_models.folding import trusting
 from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.policies import AlwaysFull, Policy
 from adaptive_models.spatial_sampler import (
@@ -280,6 +281,8 @@ class AdaptiveSystem(Stepwise):
     def stream(self, clip: Clip, policy: Policy | None = None, video: int = 0) -> Iterator[FrameResult]:
         """Run one video frame by frame, as it would arrive; frames that are skipped are not asked of the clip.
 
+        Weights are expected not to change before the video is over.
+
         Args:
             clip: the video.
             policy: who decides, if there is a temporal sampler; every frame is full if not given.
@@ -389,7 +392,7 @@ class _Run:
         self.system, self.clips, self.length = system, clips, lengths[0]
         self.policy = AlwaysFull() if policy is None else policy
         self.first_video, self.causal = first_video, causal
-        self.weight = next(system.parameters())
+        self.weight, self.weights_seen = next(system.parameters()), set[Any]()
         self.sampler, self.heads, self.boxes = _Memory(dim=1), _Memory(dim=2), _Memory()
         self.hallucination, self.hidden, self.cell = _Memory(), _Memory(), _Memory()
 
@@ -400,7 +403,8 @@ class _Run:
             results = [FrameResult(self.first_video + position, t, "skip") for position in range(len(self.clips))]
             looking = [position for position, frame in enumerate(next_look) if frame == t]
             if looking:
-                choices = self._look_at(t, looking, [results[position] for position in looking])
+                with trusting(self.weights_seen):
+                    choices = self._look_at(t, looking, [results[position] for position in looking])
                 for position, choice in zip(looking, choices, strict=True):
                     next_look[position] = t + max(choice, 1)
             yield results

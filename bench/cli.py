@@ -338,7 +338,7 @@ def compare(
 ) -> None:
     """Say which of two is faster, and by how much, or that it cannot be told.
 
-    Two systems run in turns, frame by frame in random order, in one process. Records are compared as they are, with
+    Two systems run in turns of a clip, frame by frame, in one process. Records are compared as they are, with
     the difference between processes allowed for. Working trees, two revisions of a model or of foveabench, are
     restarted several times each.
 

@@ -101,22 +101,19 @@ void attend(const Maps& c, const Pairwise& of, float* partial) {
                                     attention[source[row] * c.groups + lane + group] +=
                                         w[row * expanded + group] * share_of[group];
                     }
-                    for (int64_t share = 0; share < shares; share += 8) {
-                        const int64_t together = shares - share < 8 ? shares - share : 8;
-                        Vector aggregated[8] = {};
-                        for (int64_t row = first; row < last; ++row) {
-                            const Vector weight = load(w + row * expanded) * multiplicity[row];
-                            const float* value = c.maps + (base + source[row]) * c.stride + 2 * c.relation + lane +
-                                                 share * expanded;
-                            if (together == 8)
-                                for (int64_t i = 0; i < 8; ++i) aggregated[i] += weight * load(value + i * expanded);
-                            else
+                    for (int64_t share = 0; share < shares; share += 8)
+                        with_count<8>(shares - share, [&](auto together) {
+                            Vector aggregated[together] = {};
+                            for (int64_t row = first; row < last; ++row) {
+                                const Vector weight = load(w + row * expanded) * multiplicity[row];
+                                const float* value = c.maps + (base + source[row]) * c.stride + 2 * c.relation + lane +
+                                                     share * expanded;
                                 for (int64_t i = 0; i < together; ++i)
                                     aggregated[i] += weight * load(value + i * expanded);
-                        }
-                        for (int64_t i = 0; i < together; ++i)
-                            store(out + lane + (share + i) * expanded, larger(aggregated[i] * share_of, Vector{}));
-                    }
+                            }
+                            for (int64_t i = 0; i < together; ++i)
+                                store(out + lane + (share + i) * expanded, larger(aggregated[i] * share_of, Vector{}));
+                        });
                 }
                 out[c.values] = 1.0f;
             }

@@ -91,22 +91,20 @@ void attend(const Maps& c, const Patchwise& of, float* partial) {
                 const float* const* keys = sources.data() + row * (places + 1) + 1;
                 float* out = c.out + (from + row) * c.out_stride;
                 for (int64_t lane = 0; lane < expanded; lane += LANES)
-                    for (int64_t share = 0; share < shares; share += 8) {
-                        const int64_t several = std::min<int64_t>(shares - share, 8), at = lane + share * expanded;
-                        Vector aggregated[8] = {};
-                        for (int64_t place = 0; place < places; ++place) {
-                            const Vector weight = load(weights.data() + (place * CHUNK + row) * expanded + lane);
-                            const float* value = keys[place] + c.relation + at;
-                            if (several == 8)
-                                for (int64_t i = 0; i < 8; ++i) aggregated[i] += weight * load(value + i * expanded);
-                            else
-                                for (int64_t i = 0; i < several; ++i)
+                    for (int64_t share = 0; share < shares; share += 8)
+                        with_count<8>(shares - share, [&](auto together) {
+                            const int64_t at = lane + share * expanded;
+                            Vector aggregated[together] = {};
+                            for (int64_t place = 0; place < places; ++place) {
+                                const Vector weight = load(weights.data() + (place * CHUNK + row) * expanded + lane);
+                                const float* value = keys[place] + c.relation + at;
+                                for (int64_t i = 0; i < together; ++i)
                                     aggregated[i] += weight * load(value + i * expanded);
-                        }
-                        for (int64_t i = 0; i < several; ++i)
-                            store(out + at + i * expanded,
-                                  larger(aggregated[i] + load(of.value_shift + at + i * expanded), Vector{}));
-                    }
+                            }
+                            for (int64_t i = 0; i < together; ++i)
+                                store(out + at + i * expanded,
+                                      larger(aggregated[i] + load(of.value_shift + at + i * expanded), Vector{}));
+                        });
                 out[c.values] = 1.0f;
             }
         }

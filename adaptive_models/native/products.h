@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <type_traits>
 
 constexpr int64_t PANEL = COLUMNS * LANES;  // columns of a panel of weights
 constexpr int64_t BLOCK = 10 * TALL;        // rows that share a sweep over the weights, at most
@@ -92,14 +91,6 @@ struct Pooled {
         return {room, apart(depth)};
     }
 };
-
-// Calls a function with a number of at most `MOST` that the compiler then knows.
-template <int64_t MOST, typename Function>
-inline void with_count(int64_t count, const Function& function) {
-    if constexpr (MOST > 1)
-        if (count < MOST) return with_count<MOST - 1>(count, function);
-    function(std::integral_constant<int64_t, MOST>());
-}
 
 // What a product is written to, (rows, width), and what it is added to, or null.
 struct Target {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX512F__)
 constexpr int64_t LANES = 16, COLUMNS = 4;
@@ -52,12 +53,12 @@ inline Vector exponential(Vector x) {
 // What a product is added to: nothing, one row of biases, or what is there.
 enum class Onto { nothing, bias, sums };
 
-// TALL rows of `in` (width `depth`) times WIDE vectors of columns of `weights`, cut off at 0 if `relu`.
-template <int64_t WIDE, Onto onto, bool relu>
+// ROWS rows of `in` (width `depth`) times WIDE vectors of columns of `weights`, cut off at 0 if `relu`.
+template <int64_t ROWS, int64_t WIDE, Onto onto, bool relu>
 inline void tile(const float* in, int64_t in_stride, int64_t depth, const float* weights, int64_t weights_stride,
                  const float* bias, float* out, int64_t out_stride) {
-    Vector sums[TALL][WIDE];
-    for (int64_t row = 0; row < TALL; ++row)
+    Vector sums[ROWS][WIDE];
+    for (int64_t row = 0; row < ROWS; ++row)
         for (int64_t column = 0; column < WIDE; ++column)
             sums[row][column] = onto == Onto::bias   ? load(bias + column * LANES)
                                 : onto == Onto::sums ? load(out + row * out_stride + column * LANES)
@@ -65,37 +66,42 @@ inline void tile(const float* in, int64_t in_stride, int64_t depth, const float*
     for (int64_t k = 0; k < depth; ++k) {
         Vector w[WIDE];
         for (int64_t column = 0; column < WIDE; ++column) w[column] = load(weights + k * weights_stride + column * LANES);
-        for (int64_t row = 0; row < TALL; ++row) {
+        for (int64_t row = 0; row < ROWS; ++row) {
             const Vector x = all(in[row * in_stride + k]);
             for (int64_t column = 0; column < WIDE; ++column) sums[row][column] += x * w[column];
         }
     }
-    for (int64_t row = 0; row < TALL; ++row)
+    for (int64_t row = 0; row < ROWS; ++row)
         for (int64_t column = 0; column < WIDE; ++column)
             store(out + row * out_stride + column * LANES,
                   relu ? larger(sums[row][column], Vector{}) : sums[row][column]);
 }
 
-// `rows` rows, a multiple of TALL, times all columns; `width` is a multiple of LANES.
+// Calls a function with a number of at most `MOST` that the compiler then knows.
+template <int64_t MOST, typename Function>
+inline void with_count(int64_t count, const Function& function) {
+    if constexpr (MOST > 1)
+        if (count < MOST) return with_count<MOST - 1>(count, function);
+    function(std::integral_constant<int64_t, MOST>());
+}
+
+// `rows` rows, a multiple of TALL, times all columns; `width` is a multiple of LANES. Of one vector, more rows
+// are taken together, for sums that would wait for themselves.
 template <Onto onto, bool relu>
 void product(const float* in, int64_t in_stride, int64_t depth, const float* weights, int64_t width, const float* bias,
              float* out, int64_t out_stride, int64_t rows) {
-    for (int64_t column = 0; column < width;) {
-        const int64_t vectors = (width - column) / LANES;
-        const int64_t wide = vectors >= COLUMNS ? COLUMNS : vectors >= 2 ? 2 : 1;
-        const float* b = onto == Onto::bias ? bias + column : nullptr;
-        for (int64_t row = 0; row < rows; row += TALL) {
-            const float* x = in + row * in_stride;
-            float* y = out + row * out_stride + column;
-            if (wide == COLUMNS)
-                tile<COLUMNS, onto, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
-            else if (wide == 2)
-                tile<2, onto, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
-            else
-                tile<1, onto, relu>(x, in_stride, depth, weights + column, width, b, y, out_stride);
-        }
-        column += wide * LANES;
-    }
+    for (int64_t column = 0; column < width; column += COLUMNS * LANES)
+        with_count<COLUMNS>((width - column) / LANES, [&](auto wide) {
+            constexpr int64_t together = wide == 1 ? 2 * TALL : TALL;
+            const float* b = onto == Onto::bias ? bias + column : nullptr;
+            int64_t row = 0;
+            for (; row + together <= rows; row += together)
+                tile<together, wide, onto, relu>(in + row * in_stride, in_stride, depth, weights + column, width, b,
+                                                 out + row * out_stride + column, out_stride);
+            for (; row < rows; row += TALL)
+                tile<TALL, wide, onto, relu>(in + row * in_stride, in_stride, depth, weights + column, width, b,
+                                             out + row * out_stride + column, out_stride);
+        });
 }
 
 inline int64_t whole(int64_t count, int64_t of) { return (count + of - 1) / of * of; }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
@@ -23,9 +23,10 @@ from bench.systems.registry import Registry
 def compare_systems(
     a: Case, b: Case, registry: Registry, clip: str, seconds: float, advance: Callable[[str], None]
 ) -> Comparison:
-    """Run two systems in turns, in random order, in this process; a turn is the next frame of a clip.
+    """Run two systems in turns, in random order, in this process; a turn is a clip, frame by frame.
 
-    Of an adaptive system, the frames of each decision are weighed by their shares at the policy's operating point.
+    Shorter turns would have every frame find weights where those of the other system left them, in memory and not in
+    the caches. Of an adaptive system, the frames of each decision are weighed by their shares at the policy's operating point.
 
     Args:
         a, b: cases of single-stream, on one device and with equally many threads.
@@ -44,10 +45,10 @@ def compare_systems(
         advance(f"preparing {case.system}")
         turns[name] = Turns(_prepare(case, registry, clip), clock)
         warm_up(turns[name].warm_up, seconds / 5)
-    advance("frames in turns")
-    interleave(turns, seconds, timer=lambda turn: turn())
-    verdict = _judge(turns["a"], turns["b"], (a, b))
-    how = f"times of {verdict.rounds} frames of each, in turns"
+    advance("clips in turns")
+    clips = interleave(turns, seconds, timer=lambda turn: turn())
+    verdict = _judge(turns["a"], turns["b"], (a, b), clips)
+    how = f"{len(clips['a'])} clips of each, frame by frame, in turns"
     return Comparison(a.system, b.system, verdict.outcome, verdict.ratio, how, verdict.median, verdict.fast)
 
 
@@ -64,7 +65,7 @@ def _prepare(case: Case, registry: Registry, clip: str) -> Subject:
 
 
 class Turns:
-    """A system's frames, one at a time.
+    """A system's clips, one at a time.
 
     Attributes:
         subject: the system.
@@ -86,16 +87,21 @@ class Turns:
         return shares_of_kinds(self.kinds, of_decisions, self.subject.frames)
 
     def __call__(self) -> float:
-        """Run the next frame; its seconds."""
-        seconds, frame = self._clock.time(self._next)
-        kind = kind_of(frame.decision, frame.t, self.subject.decides_by_frame)
-        self.kinds.setdefault(kind, []).append(seconds / self.subject.system.frames)
-        return seconds
+        """Run the next clip, frame by frame; the mean of their seconds."""
+        calls = self.subject.frames // self.subject.system.frames
+        total = 0.0
+        for _ in range(calls):
+            seconds, frame = self._clock.time(self._next)
+            kind = kind_of(frame.decision, frame.t, self.subject.decides_by_frame)
+            self.kinds.setdefault(kind, []).append(seconds / self.subject.system.frames)
+            total += seconds
+        return total / self.subject.frames
 
 
-def _judge(a: Turns, b: Turns, cases: tuple[Case, Case]) -> Verdict:
+def _judge(a: Turns, b: Turns, cases: tuple[Case, Case], clips: Mapping[str, Sequence[float]]) -> Verdict:
     if set(a.kinds) | set(b.kinds) == {"full"}:
-        return judge(a.kinds["full"], b.kinds["full"])
+        frames = a.kinds["full"], b.kinds["full"]
+        return judge(*(frames if len(frames[0]) == len(frames[1]) else (clips["a"], clips["b"])))
     return judge_mixtures(a.kinds, b.kinds, (_shares(a, cases[0]), _shares(b, cases[1])))
 
 

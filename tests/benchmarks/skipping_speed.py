@@ -1,6 +1,6 @@
 """Whether the operations that are saved are saved as time: every (S_k, T_M) beside its S_k, and S_0 beside SAN19-base.
 
-Systems of one k run in turns in one process: frame by frame, where a speed-up is that at the published operating
+Systems of one k run in turns in one process: a clip frame by frame, where a speed-up is that at the published operating
 point, and 16 clips side by side, where it is that of the decisions that were executed. Operations are of the `exact`
 convention.
 Run with `python tests/benchmarks/skipping_speed.py --out results`.
@@ -45,7 +45,7 @@ def systems_of(workload: str, crops: int, dtype: Dtype) -> list[System]:
 def single_stream(
     systems: Sequence[System], seconds: float, device: str = "cpu", dtype: Dtype = "float32"
 ) -> list[dict[str, object]]:
-    """Frames in turns: the first system is that which the others are held against."""
+    """Clips in turns, frame by frame: the first system is that which the others are held against."""
     subjects = prepared(systems, STREAMED, device, dtype)
     turns = {name: Turns(subject, Clock(subject.device)) for name, subject in subjects.items()}
     for turn in turns.values():
@@ -196,7 +196,7 @@ def main() -> None:
             "",
             f"Made by `python tests/benchmarks/skipping_speed.py --out results` on {arguments.device}, with"
             f" {torch.get_num_threads()} threads and torch {torch.__version__}.",
-            "Systems of one k run in turns in one process. Frame by frame, speed-ups are of 10th percentiles of each"
+            "Systems of one k run in turns of a clip in one process. Frame by frame, speed-ups are of 10th percentiles of each"
             " kind of frame (first of a clip, full, pre-scanned, skipped), weighed by the shares of the published"
             " operating point; with batches of clips, the median"
             f" of ratios within rounds, and operations those that were executed for {FRAMES} frames a clip.",
