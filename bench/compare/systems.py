@@ -25,8 +25,9 @@ def compare_systems(
 ) -> Comparison:
     """Run two systems in turns, in random order, in this process; a turn is a clip, frame by frame.
 
-    Shorter turns would have every frame find weights where those of the other system left them, in memory and not in
-    the caches. Of an adaptive system, the frames of each decision are weighed by their shares at the policy's operating point.
+    After shorter turns, frames would find their weights where those of the other system left them, in memory and not
+    in the caches. Of an adaptive system, the frames of each decision are weighed by their shares at the policy's
+    operating point.
 
     Args:
         a, b: cases of single-stream, on one device and with equally many threads.
