@@ -35,6 +35,9 @@ Result = TypeVar("Result")
 State: TypeAlias = list[tuple[int, int]]
 """Address and version of each weight."""
 
+Looked: TypeAlias = set["_Weights"]
+"""The weights that were looked at."""
+
 _TOGETHER: WeakKeyDictionary[nn.Module, dict[tuple[str, ...], _Weights]] = WeakKeyDictionary()
 _SEEN: WeakKeyDictionary[nn.Module, object] = WeakKeyDictionary()
 """Of each layer, what stands for its weights as `foldable` saw them last."""
@@ -54,7 +57,7 @@ def foldable(owner: nn.Module, names: tuple[str, ...], layers: Sequence[nn.Modul
     """
     known = _TOGETHER.setdefault(owner, {})
     weights, like, trusted = known.get(names), (x.device, x.dtype), _TRUSTED.get()
-    if trusted is not None and weights in trusted and weights.like == like and weights.in_evaluation():
+    if weights and trusted is not None and weights in trusted and weights.like == like and weights.in_evaluation():
         return True
     if weights is None or not weights.are_those_of(layers):
         weights = known[names] = _Weights(layers)
@@ -72,7 +75,7 @@ def foldable(owner: nn.Module, names: tuple[str, ...], layers: Sequence[nn.Modul
 
 
 @contextmanager
-def trusting(weights: set[Any]) -> Iterator[None]:
+def trusting(weights: Looked) -> Iterator[None]:
     """While it lasts, weights that `foldable` has once looked at are taken to be as they were.
 
     Looking at hundreds of them takes as long as some layers.
@@ -87,7 +90,7 @@ def trusting(weights: set[Any]) -> Iterator[None]:
         _TRUSTED.reset(token)
 
 
-_TRUSTED: ContextVar[set[Any] | None] = ContextVar("_TRUSTED", default=None)
+_TRUSTED: ContextVar[Looked | None] = ContextVar("_TRUSTED", default=None)
 
 
 def folded(module: Any, fold: Callable[[Any], Result]) -> Result:

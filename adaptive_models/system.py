@@ -19,7 +19,7 @@ from adaptive_models.backbone import AttentionBackbone
 from adaptive_models.backbones import build_backbone
 from adaptive_models.classifier import ThreeHeads
 from adaptive_models.data.clips import Clip
-from adaptive_models.folding import trusting
+from adaptive_models.folding import Looked, trusting
 from adaptive_models.hallucinator import Hallucinator
 from adaptive_models.policies import AlwaysFull, Policy
 from adaptive_models.spatial_sampler import (
@@ -392,7 +392,7 @@ class _Run:
         self.system, self.clips, self.length = system, clips, lengths[0]
         self.policy = AlwaysFull() if policy is None else policy
         self.first_video, self.causal = first_video, causal
-        self.weight, self.weights_seen = next(system.parameters()), set[Any]()
+        self.weight, self.weights_seen = next(system.parameters()), Looked()
         self.sampler, self.heads, self.boxes = _Memory(dim=1), _Memory(dim=2), _Memory()
         self.hallucination, self.hidden, self.cell = _Memory(), _Memory(), _Memory()
 

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import bench
 from adaptive_models import build_backbone, fused, native
+from adaptive_models.folding import Looked, _Weights, trusting
 from adaptive_models.san import KINDS, SAN
 
 COMPILED = pytest.param(
@@ -184,6 +185,43 @@ def test_parts_that_are_exchanged_inside_a_layer_are_noticed(kind: str) -> None:
         with layer_by_layer():
             assert close(after, network(x)), change.__name__
         assert not torch.equal(after, before), change.__name__
+
+
+def test_weights_that_are_trusted_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = trained_by_chance(build_backbone("san-mini")), torch.randn(1, 3, 64, 64)
+    looks, state = [], _Weights.state
+    monkeypatch.setattr(_Weights, "state", lambda self: looks.append(self) or state(self))
+    with torch.inference_mode():
+        with trusting(Looked()):
+            before = network(x)
+            assert looks
+            looks.clear()
+            assert torch.equal(network(x), before)
+            assert not looks
+        assert torch.equal(network(x), before)
+        assert looks
+        network.conv3.weight.mul_(2)
+        with trusting(Looked()):  # of someone else, who has seen nothing
+            after = network(x)
+            assert not torch.equal(after, before)
+            hook = network.layer3[0].register_forward_hook(lambda *_: looks.append("called"))
+            network(x)
+            hook.remove()
+            assert "called" in looks
+            assert not fused.suits(network, network._order, x.double())
+
+
+def test_a_layer_of_two_networks_is_folded_as_it_is() -> None:
+    network, x = trained_by_chance(build_backbone("san-mini")), torch.randn(1, 3, 64, 64)
+    other = trained_by_chance(build_backbone("san-mini"))
+    other.conv3 = network.conv3
+    first, second = network.conv3.weight.data, torch.rand_like(network.conv3.weight)
+    with torch.inference_mode():
+        before = network(x)
+        network.conv3.weight.data = second
+        other(x)
+        network.conv3.weight.data = first  # of which neither address nor version tell
+        assert torch.equal(network(x), before)
 
 
 def test_with_gradients_in_training_or_in_another_precision_layers_run() -> None:

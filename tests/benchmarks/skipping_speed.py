@@ -196,9 +196,9 @@ def main() -> None:
             "",
             f"Made by `python tests/benchmarks/skipping_speed.py --out results` on {arguments.device}, with"
             f" {torch.get_num_threads()} threads and torch {torch.__version__}.",
-            "Systems of one k run in turns of a clip in one process. Frame by frame, speed-ups are of 10th percentiles of"
-            " each kind of frame (first of a clip, full, pre-scanned, skipped), weighed by the shares of the published"
-            " operating point; with batches of clips, the median"
+            "Systems of one k run in turns of a clip in one process. Frame by frame, speed-ups are of 10th percentiles"
+            " of each kind of frame (first of a clip, full, pre-scanned, skipped), weighed by the shares of the"
+            " published operating point; with batches of clips, the median"
             f" of ratios within rounds, and operations those that were executed for {FRAMES} frames a clip.",
             "Low and high: the 99 % bootstrap interval. int8: weights of GRUs, of both systems; all else is float32.",
             "Memory: bytes read and written by a large copy before and after, in the same process; empty if not asked.",
