@@ -127,8 +127,7 @@ class _Weights:
         groups = [own[name] for own in self.modules for name in ("_parameters", "_buffers", "_modules")]
         self.groups, self.empty = [each for each in groups if each], [each for each in groups if not each]
         self.parts = self._parts()
-        # Those of whole numbers are counters of training.
-        self.tensors = [part for part in self.parts if isinstance(part, Tensor) and part.is_floating_point()]
+        self.tensors = [part for part in self.parts if isinstance(part, Tensor) and part.ndim]  # but for counters
         self.like: tuple[torch.device, torch.dtype] | None = None
         self.last: State | None = None
         self.settled = -1
@@ -175,7 +174,7 @@ _VERSION = attrgetter("_version")
 
 
 def _is_like(weight: Tensor, x: Tensor) -> bool:
-    return weight.device == x.device and weight.dtype is x.dtype
+    return weight.device == x.device and (weight.dtype is x.dtype or weight.dtype is torch.int8)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adaptive_models import native
 from adaptive_models.native import inference
+from adaptive_models.native.inference import Layer
 from adaptive_models.native.pages import into_large_pages
 
 _IN_LARGE_PAGES: WeakKeyDictionary[nn.Module, list[int]] = WeakKeyDictionary()
@@ -24,17 +25,6 @@ FEW_SEQUENCES = 16
 """Of up to so many at once (1, 2, 4, 8, 16 were timed) the operator is faster than torch."""
 
 
-class Layer(NamedTuple):
-    """Weights of a layer, for inputs (3H, C) and for the memory (3H, H).
-
-    Biases of both are (3H,), or there are none. Scales (3H, groups of `GROUP` columns) are of weights of int8.
-    """
-
-    weights: Sequence[Tensor]
-    biases: Sequence[Tensor]
-    scales: Sequence[Tensor] = ()
-
-
 class GRU(nn.GRU):
     """torch's GRU, of which single steps of few sequences read their weights as fast as memory gives them.
 
@@ -45,7 +35,11 @@ class GRU(nn.GRU):
         """As `torch.nn.GRU.forward`."""
         if not self._suits(input, hx):
             return super().forward(input, hx)
-        return _step(self, input, hx, [Layer(each[:2], each[2:]) for each in self.all_weights])
+        return _step(self, input, hx, self.layers())
+
+    def layers(self) -> list[Layer]:
+        """The weights of each layer."""
+        return [Layer(each[:2], each[2:]) for each in self.all_weights]
 
     def _suits(self, x: Any, hx: Tensor | None) -> bool:
         """Whether this is a step for `inference.gru_step`."""
@@ -86,7 +80,7 @@ class Int8GRU(nn.Module):
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `torch.nn.GRU.forward`, of tensors with a dimension for sequences."""
-        layers = [self._layer(number) for number in range(self.num_layers)]
+        layers = self.layers()
         floats = [each for layer in layers for each in (*layer.biases, *layer.scales)]
         if native.suits_inference(input, *floats, *(() if hx is None else (hx,))) and _is_single_step(self, input, hx):
             return _step(self, input, hx, layers)
@@ -95,6 +89,10 @@ class Int8GRU(nn.Module):
         parameters = [each for layer in layers for each in (*layer.weights, *layer.biases)]
         scales = [each for layer in layers for each in layer.scales]
         return int8_gru(input, hx, parameters, self.bias, self.num_layers, self.batch_first, scales)
+
+    def layers(self) -> list[Layer]:
+        """The weights of each layer."""
+        return [self._layer(number) for number in range(self.num_layers)]
 
     def _layer(self, number: int) -> Layer:
         def each(kind: str, ending: str = "") -> list[Tensor]:
@@ -150,7 +148,7 @@ def _step(gru: GRU | Int8GRU, x: Tensor, hx: Tensor | None, layers: Sequence[Lay
     if hx is None:
         hx = torch.zeros_like(memory)
     for before, after, layer in zip(hx.contiguous(), memory, layers, strict=True):
-        inference.gru_step(layer_input, before, *layer, out=after)
+        inference.gru_step(layer_input, before, layer, out=after)
         layer_input = after
     return layer_input.unsqueeze(time).clone(), memory  # as torch's, of which neither lies in the other
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,17 @@ def fits(groups: int) -> bool:
     """Whether a number of groups fills vectors."""
     lanes = native.lanes()
     return groups % lanes == 0 or (lanes % groups == 0 and 8 * groups >= lanes)
+
+
+class Layer(NamedTuple):
+    """Weights of a layer of a GRU, for inputs (3H, C) and for the memory (3H, H), as torch keeps them.
+
+    Biases of both are (3H,), or there are none. Scales (3H, groups of columns) are of weights of int8.
+    """
+
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor]
+    scales: Sequence[Tensor] = ()
 
 
 def stem(x: Tensor, weights: Tensor, bias: Tensor, outputs: int) -> Tensor:
@@ -119,28 +130,60 @@ _RECTIFY = (ctypes.c_void_p,) * 4 + (ctypes.c_int64,) * 2
 """Rows, scale, shift and results; number of rows and of channels."""
 
 
-def gru_step(
-    inputs: Tensor,
-    memory: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    out: Tensor,
-) -> None:
+def gru_step(inputs: Tensor, memory: Tensor, layer: Layer, out: Tensor) -> None:
     """Write the next memory of a layer of a GRU.
 
     Args:
         inputs: contiguous (N, C).
         memory: contiguous (N, H).
-        weights: contiguous (3H, C) for inputs and (3H, H) for the memory, as torch keeps them; float32 or int8.
-        biases: (3H,) of both, or none.
-        scales: (3H, groups) of both, where they are int8, else none.
+        layer: contiguous weights.
         out: contiguous (N, H), of which nothing is in the memory.
     """
-    sizes = (*inputs.shape, memory.shape[1])
-    of_rows = (pointer for pair in (biases, scales) for pointer in (map(_pointer, pair) if pair else (None, None)))
-    call = _GRU(_pointer(inputs), _pointer(memory), *sizes, *map(_pointer, weights), *of_rows, _pointer(out))
+    call = _gru(layer)
+    call.input, call.memory, call.sequences, call.out = _pointer(inputs), _pointer(memory), len(inputs), _pointer(out)
     _operators().foveabench_gru(ctypes.byref(call))
+
+
+def _gru(layer: Layer) -> _GRU:
+    """A layer without what it takes and gives."""
+    hidden, inputs = layer.weights[1].shape[1], layer.weights[0].shape[1]
+    rows = [[_pointer(each) for each in pair] if pair else (None, None) for pair in (layer.biases, layer.scales)]
+    return _GRU(None, None, 0, inputs, hidden, *map(_pointer, layer.weights), *rows[0], *rows[1], None)
+
+
+class Scorer:
+    """A temporal sampler whose weights are where they are as long as this is.
+
+    Args:
+        layers: of its GRU; contiguous weights.
+        weights: contiguous (outputs, H), of its linear layer.
+        bias: (outputs,).
+    """
+
+    def __init__(self, layers: Sequence[Layer], weights: Tensor, bias: Tensor) -> None:
+        self._kept = layers, weights, bias
+        self._layers = (_GRU * len(layers))(*map(_gru, layers))
+        self._call = _Scoring(
+            *(None, None, None, 0, 0, ctypes.addressof(self._layers), len(layers), None),
+            *(_pointer(weights), _pointer(bias), len(weights), None, None),
+        )
+        self._memory, self._outputs = (len(layers), weights.shape[1]), len(weights)
+
+    def __call__(
+        self, attention: Tensor, hallucination: Tensor, similarity: Tensor, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """See `adaptive_models.temporal_sampler.TemporalSampler.forward`; all tensors are contiguous."""
+        sequences, (layers, hidden) = len(attention), self._memory
+        out, following = (
+            attention.new_empty(*size) for size in ((sequences, self._outputs), (layers, sequences, hidden))
+        )
+        call = _Scoring.from_buffer_copy(self._call)
+        call.attention, call.hallucination = _pointer(attention), _pointer(hallucination)
+        call.similarity, call.memory = _pointer(similarity), None if memory is None else _pointer(memory)
+        call.sequences, call.positions = sequences, attention[0].numel()
+        call.next, call.out = _pointer(following), _pointer(out)
+        _operators().foveabench_score(ctypes.byref(call))
+        return out, following
 
 
 def hallucinate(
@@ -259,6 +302,20 @@ class _GRU(ctypes.Structure):
         *_numbers("sequences", "inputs", "hidden"),
         *_pointers("input_weights", "memory_weights", "input_bias", "memory_bias", "input_scales", "memory_scales"),
         *_pointers("out"),
+    )
+
+
+class _Scoring(ctypes.Structure):
+    """`Scoring` of recurrent.cpp."""
+
+    _fields_ = (
+        *_pointers("attention", "hallucination", "similarity"),
+        *_numbers("sequences", "positions"),
+        *_pointers("layers"),
+        *_numbers("count"),
+        *_pointers("memory", "weights", "bias"),
+        *_numbers("outputs"),
+        *_pointers("next", "out"),
     )
 
 

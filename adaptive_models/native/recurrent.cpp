@@ -1,4 +1,4 @@
-// One step of a layer of a GRU for inference. Of few sequences, it takes as long as its weights take from memory: each
+// One step of a layer of a GRU for inference, and of all layers of a temporal sampler. Of few sequences, it takes as long as its weights take from memory: each
 // is read once, where it lies, and nothing is written but the result. Weights are floats, or 8-bit integers with scales,
 // which are little more than a quarter of the bytes.
 
@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <vector>
 
 namespace {
 
@@ -33,6 +34,21 @@ struct GRU {
     const float *input_bias, *memory_bias, *input_scales, *memory_scales;
     // The next memory (sequences, hidden).
     float *out;
+};
+
+// A temporal sampler: a GRU of layers, and a linear layer.
+struct Scoring {
+    // (sequences, positions), (sequences, positions) and (sequences); what the first layer takes are the first two, and
+    // the third less than 0, beside each other.
+    const float *attention, *hallucination, *similarity;
+    int64_t sequences, positions;
+    const GRU* layers;  // of which weights and sizes are given
+    int64_t count;
+    const float *memory;  // (layers, sequences, hidden), or null for zeros
+    const float *weights, *bias;  // (outputs, hidden), (outputs)
+    int64_t outputs;
+    // The next memory; and (sequences, outputs).
+    float *next, *out;
 };
 
 }  // extern "C"
@@ -190,5 +206,30 @@ void step(const GRU& c) {
 extern "C" {
 
 void foveabench_gru(const GRU* call) { call->input_scales ? step<int8_t>(*call) : step<float>(*call); }
+
+void foveabench_score(const Scoring* call) {
+    const Scoring& c = *call;
+    const int64_t hidden = c.layers->hidden, size = c.sequences * hidden;
+    std::vector<float> inputs, zeros(c.memory ? 0 : size), scores(c.sequences * c.outputs);
+    for (int64_t i = 0; i < c.sequences; ++i) {
+        const int64_t first = i * c.positions, end = first + c.positions;
+        inputs.insert(inputs.end(), c.attention + first, c.attention + end);
+        inputs.insert(inputs.end(), c.hallucination + first, c.hallucination + end);
+        inputs.push_back(-c.similarity[i]);
+    }
+    const float* in = inputs.data();
+    for (int64_t i = 0; i < c.count; ++i) {
+        GRU layer = c.layers[i];
+        layer.in = in, layer.sequences = c.sequences;
+        layer.memory = c.memory ? c.memory + i * size : zeros.data();
+        layer.out = c.next + i * size;
+        foveabench_gru(&layer);
+        in = layer.out;
+    }
+    multiply(Rows<float>{c.weights, hidden, c.bias, nullptr}, c.outputs, in, c.sequences, scores.data());
+    for (int64_t i = 0; i < c.sequences; ++i)
+        for (int64_t output = 0; output < c.outputs; ++output)
+            c.out[i * c.outputs + output] = scores[output * c.sequences + i];
+}
 
 }  // extern "C"

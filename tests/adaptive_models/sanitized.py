@@ -17,6 +17,7 @@ from adaptive_models.native import inference
 from adaptive_models.recurrent import FEW_SEQUENCES, GRU, Int8GRU
 from adaptive_models.san import KINDS, SAN, Bottleneck
 from adaptive_models.ssim import ssim
+from adaptive_models.temporal_sampler import TemporalSampler
 
 ROUNDS = 60
 CHANNELS = (32, 64, 96, 128, 160, 256, 512)
@@ -81,6 +82,18 @@ def remember(choose: random.Random) -> None:
         step(torch.randn(1, sequences, inputs), torch.randn(gru.num_layers, sequences, hidden))
 
 
+def score(choose: random.Random) -> None:
+    shape = choose.randrange(1, 6), *choose.choice(SIZES)
+    sampler = TemporalSampler(choose.randrange(1, 6), shape, choose.randrange(1, 40), choose.randrange(1, 3)).eval()
+    frames, memory = choose.randrange(1, FEW_SEQUENCES + 1), None
+    if choose.random() < 0.5:
+        sampler.rnn = Int8GRU(sampler.rnn)  # type: ignore[assignment]
+    with torch.inference_mode():
+        for _ in range(2):
+            attention, hallucination = (strange(torch.rand(frames, *shape), choose.randrange(4)) for _ in range(2))
+            _, memory = sampler(attention, hallucination, torch.rand(frames), memory)
+
+
 def compare(choose: random.Random) -> None:
     shape = choose.randrange(3), choose.randrange(1, 5), *choose.choice(SIZES)
     x, y = torch.rand(shape), strange(torch.rand(shape), choose.randrange(4))
@@ -123,6 +136,7 @@ def main() -> None:
         layers(choose)
         train(choose)
         remember(choose)
+        score(choose)
         compare(choose)
         foresee(choose)
 

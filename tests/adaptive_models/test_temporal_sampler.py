@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+from adaptive_models import native
 from adaptive_models.checkpoints import load_reference
+from adaptive_models.native import inference
+from adaptive_models.recurrent import FEW_SEQUENCES, Int8GRU
 from adaptive_models.ssim import ssim
 from adaptive_models.temporal_sampler import TemporalSampler, greedy, gumbel
 
@@ -106,3 +113,90 @@ def test_gumbel_draws_from_the_softmax_and_repeats_with_its_seed() -> None:
     torch.testing.assert_close(shares, probabilities, rtol=0, atol=0.014)
     assert torch.equal(choice, gumbel(logits, torch.Generator().manual_seed(0)))
     assert not torch.equal(choice, gumbel(logits, torch.Generator().manual_seed(1)))
+
+
+# --- the compiled operator ---
+
+compiled = pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of frames that the operator scores."""
+    taken: list[int] = []
+    call = inference.Scorer.__call__
+
+    def counting(self: inference.Scorer, attention: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        taken.append(len(attention))
+        return call(self, attention, *rest)
+
+    monkeypatch.setattr(inference.Scorer, "__call__", counting)
+    return taken
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    frames=st.integers(1, FEW_SEQUENCES),
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4)),
+    hidden=st.integers(1, 40),
+    layers=st.integers(1, 3),
+    max_skip=st.integers(1, 6),
+    remembers=st.booleans(),
+    int8=st.booleans(),
+)
+def test_scores_are_those_of_the_layers_in_double_precision(
+    frames: int, shape: tuple[int, int, int], hidden: int, layers: int, max_skip: int, remembers: bool, int8: bool
+) -> None:
+    torch.manual_seed(0)
+    sampler = TemporalSampler(max_skip, shape, hidden, layers).eval()
+    exact = copy.deepcopy(sampler).double()
+    if int8:
+        rounded = Int8GRU(sampler.rnn)
+        sampler.rnn = rounded  # type: ignore[assignment]
+        exact.rnn = Int8GRU(copy.deepcopy(exact.rnn).float())  # type: ignore[assignment]
+        exact = exact.double()
+    attention, hallucination = torch.rand(2, frames, *reversed(shape)).transpose(2, 4)  # as channels last are
+    memory = torch.randn(frames, layers, hidden).transpose(0, 1) if remembers else None
+    given = attention, hallucination, torch.rand(frames)
+    with torch.inference_mode():
+        found = sampler(*given, memory)
+        true = exact(*(each.double() for each in given), None if memory is None else memory.double())
+    for own, other in zip(found, true, strict=True):
+        torch.testing.assert_close(own.double(), other, rtol=0, atol=5e-6)
+
+
+@compiled
+def test_the_operator_scores_in_inference_what_nobody_follows(sampler: TemporalSampler, scored: list[int]) -> None:
+    expected = [each.detach() for each in sampler(*frame(2))]
+    assert not scored
+    with torch.inference_mode():
+        found = sampler(*frame(2))
+        assert scored == [2]
+        assert all(map(torch.allclose, found, expected))
+        calls: list[str] = []
+        for layer in (sampler.rnn, sampler.fc_out):
+            hook = layer.register_forward_hook(lambda *_: calls.append("hook"))
+            sampler(*frame(2))
+            hook.remove()
+            vars(layer)["forward"] = lambda *args, own=layer.forward: calls.append("method") or own(*args)
+            sampler(*frame(2))
+            del vars(layer)["forward"]
+        assert calls == ["hook", "method"] * 2
+        sampler(*frame(FEW_SEQUENCES + 1))
+    assert scored == [2]
+
+
+@compiled
+def test_weights_of_the_operator_that_change_are_noticed(sampler: TemporalSampler, scored: list[int]) -> None:
+    for weight in (sampler.rnn.weight_ih_l1, sampler.rnn.bias_ih_l0, sampler.fc_out.weight, sampler.fc_out.bias):
+        with torch.inference_mode():
+            before, _ = sampler(*frame(1))
+            weight.mul_(3)
+            after, _ = sampler(*frame(1))
+        assert not torch.allclose(before, after)
+        torch.testing.assert_close(after, sampler(*frame(1))[0].detach())
+    sampler.fc_out.weight.data = torch.rand(16, 4).T  # in another order in memory
+    with torch.inference_mode():
+        after, _ = sampler(*frame(1))
+    torch.testing.assert_close(after, sampler(*frame(1))[0].detach())
+    assert len(scored) == 9
