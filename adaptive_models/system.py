@@ -6,8 +6,9 @@ after the first half of the network runs. Videos run one by one (`stream`) or ba
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -57,6 +58,14 @@ class Features:
             return None if tensor is None else tensor[position : position + 1]
 
         return Features(self.image[position : position + 1], one(self.audio), one(self.crops))
+
+    def at(self, positions: Positions) -> Features:
+        """Of several frames, or of all."""
+
+        def some(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else _at(positions, tensor)
+
+        return Features(_at(positions, self.image), some(self.audio), some(self.crops))
 
 
 @dataclass
@@ -304,6 +313,9 @@ class AdaptiveSystem(Stepwise):
     ) -> list[ClipResult]:
         """Run several videos at once; at each step only those that need a stage go through it.
 
+        Frames that are to be processed fully wait until there is one for each video, since no decision depends on what
+        comes of them, and larger batches are faster.
+
         Args:
             clips: videos of equally many frames.
             policy: who decides, if there is a temporal sampler; every frame is full if not given.
@@ -317,7 +329,7 @@ class AdaptiveSystem(Stepwise):
         if box_order not in ("causal", "published"):
             raise ValueError(f"unknown order of boxes {box_order!r}: use 'causal' or 'published'")
         causal = box_order == "causal" or not self.crops
-        steps = list(_Run(self, clips, policy, first_video, causal).steps())
+        steps = list(_Run(self, clips, policy, first_video, causal, together=len(clips)).steps())
         videos = [list(frames) for frames in zip(*steps, strict=True)]
         if not causal:
             for frames in videos:
@@ -344,15 +356,31 @@ def mean_logits(frames: Sequence[FrameResult]) -> tuple[Tensor, ...]:
 
 
 Positions: TypeAlias = Tensor | None
-"""Of some videos among several, ascending; None for all of them, of which nothing has to be copied."""
+"""Of some videos among several; None for all of them in order, of which nothing has to be copied."""
 
 
 def _positions(some: Sequence[int], of: Sequence[Any], device: torch.device) -> Positions:
-    return None if len(some) == len(of) else torch.tensor(some, device=device)
+    return None if list(some) == list(range(len(of))) else torch.tensor(some, device=device)
 
 
 def _at(positions: Positions, values: Tensor, dim: int = 0) -> Tensor:
     return values if positions is None else values.index_select(dim, positions)
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+
+def _turns(videos: Sequence[int]) -> list[list[int]]:
+    """Positions of frames, given the videos that they are of, in turns in which each video has at most one."""
+    seen: Counter[int] = Counter()
+    turns: list[list[int]] = []
+    for position, video in enumerate(videos):
+        if seen[video] == len(turns):
+            turns.append([])
+        turns[seen[video]].append(position)
+        seen[video] += 1
+    return turns
 
 
 @dataclass
@@ -372,10 +400,23 @@ class _Memory:
         self.values = values if videos is None or known is None else known.index_copy(self.dim, videos, values)
 
 
+@dataclass
+class _Waiting:
+    """Frames of one step that are to be processed fully: where their videos are, and what came of them so far."""
+
+    t: int
+    positions: list[int]
+    results: list[FrameResult]
+    state: Tensor
+    attention: Tensor | None
+    images: Tensor
+
+
 class _Run:
     """Videos of equally many frames on their way through a system.
 
-    Where it is not `causal`, boxes do not follow those of the frame before, and nothing is classified.
+    Where it is not `causal`, boxes do not follow those of the frame before, and nothing is classified. Full frames are
+    processed when at least so many wait `together`, or there are no more; their results are filled in then.
     """
 
     def __init__(
@@ -385,13 +426,15 @@ class _Run:
         policy: Policy | None,
         first_video: int,
         causal: bool = True,
+        together: int = 1,
     ) -> None:
         lengths = sorted({clip.frames for clip in clips})
         if len(lengths) != 1:
             raise ValueError(f"videos of one run must have equally many frames, got {lengths}")
         self.system, self.clips, self.length = system, clips, lengths[0]
         self.policy = AlwaysFull() if policy is None else policy
-        self.first_video, self.causal = first_video, causal
+        self.first_video, self.causal, self.together = first_video, causal, together
+        self.waiting: list[_Waiting] = []
         self.weight, self.weights_seen = next(system.parameters()), Looked()
         self.sampler, self.heads, self.boxes = _Memory(dim=1), _Memory(dim=2), _Memory()
         self.hallucination, self.hidden, self.cell = _Memory(), _Memory(), _Memory()
@@ -405,9 +448,14 @@ class _Run:
             if looking:
                 with trusting(self.weights_seen):
                     choices = self._look_at(t, looking, [results[position] for position in looking])
+                    if sum(len(step.results) for step in self.waiting) >= self.together:
+                        self._process()
                 for position, choice in zip(looking, choices, strict=True):
                     next_look[position] = t + max(choice, 1)
             yield results
+        if self.waiting:
+            with trusting(self.weights_seen):
+                self._process()
 
     def _look_at(self, t: int, looking: list[int], results: list[FrameResult]) -> list[int]:
         """Look at frame t of the videos at positions `looking`, fill in their results, and return the choices."""
@@ -430,13 +478,15 @@ class _Run:
         full = [i for i, choice in enumerate(choices) if choice == 0]
         if full:
             chosen = _positions(full, looking, images.device)
-            self._process(
-                t,
-                _at(chosen, state),
-                None if attention is None else _at(chosen, attention),
-                _at(chosen, images),
-                chosen if videos is None else _at(chosen, videos),
-                [results[i] for i in full],
+            self.waiting.append(
+                _Waiting(
+                    t,
+                    [looking[i] for i in full],
+                    [results[i] for i in full],
+                    _at(chosen, state),
+                    None if attention is None else _at(chosen, attention),
+                    _at(chosen, images),
+                )
             )
         return choices
 
@@ -468,25 +518,47 @@ class _Run:
         self.hidden.keep(videos, hidden)
         self.cell.keep(videos, cell)
 
-    def _process(
-        self,
-        t: int,
-        state: Tensor,
-        attention: Tensor | None,
-        images: Tensor,
-        videos: Positions,
-        results: list[FrameResult],
-    ) -> None:
-        clips = [self.clips[result.video - self.first_video] for result in results]
-        spectrograms = self._stack([clip.spectrogram(t) for clip in clips]) if self.system.audio else None
-        previous = self.boxes.recall(videos) if self.causal else None
-        features, boxes = self.system.look(state, attention, images, spectrograms, previous)
+    def _process(self) -> None:
+        """Look at all frames that wait, and classify them in the order of each video."""
+        steps, self.waiting = self.waiting, []
+        results = [result for step in steps for result in step.results]
+        positions = [position for step in steps for position in step.positions]
+        device = steps[0].images.device
+        frames = zip(positions, results, strict=True)
+        audio = [self.clips[at].spectrogram(result.t) for at, result in frames] if self.system.audio else []
+        attention = [step.attention for step in steps if step.attention is not None]
+        alone = len(steps) == 1
+        previous = self.boxes.recall(_positions(positions, self.clips, device)) if alone and self.causal else None
+        features, boxes = self.system.look(
+            _joined([step.state for step in steps]),
+            _joined(attention) if attention else None,
+            _joined([step.images for step in steps]),
+            self._stack(audio) if audio else None,
+            previous,
+        )
+        for turn in _turns(positions):
+            here = _positions(turn, positions, device)
+            own, found = features.at(here), None if boxes is None else _at(here, boxes)
+            videos = _positions([positions[i] for i in turn], self.clips, device)
+            if self.causal and found is not None:
+                if not alone:
+                    own, found = self._follow(own, found, videos)
+                self.boxes.keep(videos, found)
+            self._fill_in([results[i] for i in turn], own, found, videos)
+
+    def _follow(self, features: Features, boxes: Tensor, videos: Positions) -> tuple[Features, Tensor]:
+        """Crops in the order of those of the full frames before, which were not known when they were cut."""
+        previous = self.boxes.recall(videos)
+        if previous is None or features.crops is None:
+            return features, boxes
+        order = follow_boxes(previous, boxes)
+        return replace(features, crops=crops_in_order(features.crops, boxes, order)), order
+
+    def _fill_in(self, results: list[FrameResult], features: Features, boxes: Tensor | None, videos: Positions) -> None:
         for position, result in enumerate(results):
             result.features = features.of(position)
             if boxes is not None:
                 result.boxes = boxes[position]
-        if boxes is not None:
-            self.boxes.keep(videos, boxes)
         if self.causal:
             logits, memory = self.system.classify(features, self.heads.recall(videos))
             self.heads.keep(videos, memory)

@@ -128,4 +128,5 @@ def machine_folder(out: Path, device: str) -> Path:
     """Where records of this machine lie: "records", and a name of the GPU, or of the processor with its cores."""
     facts = environment(usable_device(device))
     name = facts.gpu or f"{facts.cpu} {facts.usable_cores} cores"
-    return out / "records" / (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"))
+    plain = re.sub(r"\((r|tm)\)|\b(cpu|processor)\b", " ", name.lower())
+    return out / "records" / re.sub(r"[^a-z0-9]+", "-", plain).strip("-")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import collections
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from adaptive_models.policies import AlwaysFull, GivenShares, Learned, Policy, S
 from adaptive_models.san import SAN
 from adaptive_models.spatial_sampler import crop_boxes, follow_boxes, order_boxes_along_video, salient_boxes
 from adaptive_models.ssim import ssim
-from adaptive_models.system import AdaptiveSystem, FrameResult, mean_logits
+from adaptive_models.system import AdaptiveSystem, BoxOrder, FrameResult, mean_logits
 from adaptive_models.vit import VisionTransformer
 from bench import count_flops
 from bench.counting.counter import Counter, counting
@@ -302,6 +303,31 @@ def test_without_crops_and_sampler_there_is_no_attention_to_make() -> None:
 
 
 @pytest.mark.parametrize("box_order", ["causal", "published"])
+def test_full_frames_wait_until_there_is_one_for_each_video(
+    box_order: BoxOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of three videos of 8 frames, p is pre-scanned and - skipped: ffp-ffff, ffffp-ff, fp-fffpf
+    scripts = {2: 2}, {4: 2}, {1: 2, 6: 1}
+    system, looks, rounds = make_system(3, 4), [], []
+    look, classify = system.look, system.classify
+    monkeypatch.setattr(system, "look", lambda state, *rest: looks.append(len(state)) or look(state, *rest))
+    monkeypatch.setattr(system, "classify", lambda own, *rest: rounds.append(len(own.image)) or classify(own, *rest))
+    clips = [make_clip(seed, 8) for seed in range(3)]
+    together = system.run(clips, Scripted(*scripts), box_order)
+    assert ["".join("-" if d == "skip" else d[0] for d in result.decisions) for result in together] == [
+        "ffp-ffff", "ffffp-ff", "fp-fffpf",
+    ]  # fmt: skip
+    assert looks == [3, 3, 4, 4, 3]
+    if box_order == "causal":
+        assert rounds == [3, 2, 1, 3, 1, 3, 1, 3]  # of each look, a video's frames one after the other
+    for video, (clip, result) in enumerate(zip(clips, together, strict=True)):
+        if box_order == "causal":
+            assert_same(list(system.stream(clip, Scripted(*scripts), video)), result.frames)
+        else:
+            assert_same(system.run([clip], Scripted(*scripts), box_order, video)[0].frames, result.frames)
+
+
+@pytest.mark.parametrize("box_order", ["causal", "published"])
 def test_videos_do_not_disturb_each_other_nor_later_runs(box_order: str) -> None:
     system, clip = make_system(2, 3), make_clip(0)
     (first, _) = system.run([clip, make_clip(1)], Learned(), box_order)
@@ -478,11 +504,16 @@ class StageCosts:
 
     def expected(self, *videos: Sequence[str]) -> int:
         """Of videos that go through together, given the decisions on their frames; the first is not decided on."""
-        total = 0
+        total, waiting = 0, collections.Counter[int]()
         for t, decisions in enumerate(zip(*videos, strict=True)):
             glanced = self.of(len(decisions) - decisions.count("skip"))
             total += glanced.get("scan", 0) + glanced.get("hallucinate", 0) + (glanced.get("decide", 0) if t else 0)
-            total += self.of(decisions.count("full"))["look"] + self.of(decisions.count("full"))["classify"]
+            waiting.update(video for video, decision in enumerate(decisions) if decision == "full")
+            if waiting.total() >= len(videos) or t == len(videos[0]) - 1:
+                total += self.of(waiting.total())["look"]
+                while waiting:  # a frame of each video at once
+                    total += self.of(len(waiting))["classify"]
+                    waiting -= collections.Counter(list(waiting))
         return total
 
 

@@ -1,6 +1,7 @@
 """The time that skipping saves beside the operations.
 
-Run with `pytest tests/benchmarks/test_skipping_speed.py --benchmark-only -s`; it takes most of an hour.
+Run with `pytest tests/benchmarks/test_skipping_speed.py --benchmark-only -s`; it takes most of an hour. In float32 it
+fails for S_0 of UCF-101 where memory is slow: see docs/measuring.md.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ import pytest
 import skipping_speed
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.records.measurement import Dtype
 
+
+@pytest.mark.parametrize(
+    ("dtype", "scenarios"), [("float32", skipping_speed.SCENARIOS), ("int8", ("single-stream",))]
+)
 def test_skipping_saves_the_time_that_it_promises(
-    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], dtype: Dtype, scenarios: tuple[str, ...]
 ) -> None:
-    options = (skipping_speed.SCENARIOS, skipping_speed.WORKLOADS, skipping_speed.CROPS, 30)
+    options = (scenarios, skipping_speed.WORKLOADS, skipping_speed.CROPS, 30, "cpu", dtype)
     made = benchmark.pedantic(skipping_speed.table, options, rounds=1)
     with capsys.disabled():
         print(f"\n\n{made.to_string(index=False, float_format='%.3g')}")

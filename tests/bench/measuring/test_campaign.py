@@ -18,6 +18,8 @@ import torch
 from bench.errors import RunError, UsageError
 from bench.measuring import campaign
 from bench.measuring.campaign import Campaign, Worker, settings
+from bench.measuring.cases import machine_folder
+from bench.measuring.machine import environment
 from bench.measuring.worker import Message, Request
 from bench.records.measurement import Case, Record, Settings, read_record, read_records
 
@@ -401,3 +403,17 @@ def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
 def test_a_worker_may_take_most_of_the_memory_that_is_free() -> None:
     limit = settings(2, 1, 1, 0, 9).memory_limit
     assert 0.5 * psutil.virtual_memory().available < limit < psutil.virtual_memory().available
+
+
+@pytest.mark.parametrize(
+    ("cpu", "folder"),
+    [
+        ("Intel(R) Xeon(R) Processor", "intel-xeon-2-cores"),
+        ("Intel(R) Core(TM) i7-9700K CPU @ 3.60GHz", "intel-core-i7-9700k-3-60ghz-2-cores"),
+        ("AMD EPYC", "amd-epyc-2-cores"),
+    ],
+)
+def test_machines_have_plain_names(cpu: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = replace(environment(torch.device("cpu")), cpu=cpu, usable_cores=2, gpu=None)
+    monkeypatch.setattr("bench.measuring.cases.environment", lambda _: facts)
+    assert machine_folder(tmp_path, "cpu") == tmp_path / "records" / folder
