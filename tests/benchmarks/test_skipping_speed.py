@@ -16,9 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.records.measurement import Dtype
 
 
-@pytest.mark.parametrize(
-    ("dtype", "scenarios"), [("float32", skipping_speed.SCENARIOS), ("int8", ("single-stream",))]
-)
+@pytest.mark.parametrize(("dtype", "scenarios"), [("float32", skipping_speed.SCENARIOS), ("int8", ("single-stream",))])
 def test_skipping_saves_the_time_that_it_promises(
     benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], dtype: Dtype, scenarios: tuple[str, ...]
 ) -> None:
