@@ -1,9 +1,10 @@
 """Local attention and what is beside it, compiled for this processor when the package is built, if a compiler is there.
 
-`footprints.cpp` opens footprints without copies, for training. For inference, `pairwise.cpp` and `patchwise.cpp` are
-the whole of attention, `linear.cpp` the convolutions beside it where a map is small, `hallucinator.cpp` the
-hallucinator, `similarity.cpp` the SSIM of small maps, and `recurrent.cpp` single steps of GRUs. Where they cannot run,
-the plain versions of `adaptive_models.attention`, or torch's own layers, do.
+`footprints.cpp` opens footprints without copies, for training. For inference, `layers.cpp` is the layers of SAN that
+follow each other, with the products of `products.h`, and attention by `pairwise.cpp` and `patchwise.cpp`;
+`hallucinator.cpp` the hallucinator, `similarity.cpp` the SSIM of small maps, and `recurrent.cpp` single steps of GRUs,
+and of temporal samplers. Where they cannot run, `adaptive_models.strided`, the plain versions of
+`adaptive_models.attention`, or torch's own layers, do.
 """
 
 from __future__ import annotations
