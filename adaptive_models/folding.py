@@ -201,7 +201,7 @@ class Pairwise:
 
     first: Tensor  # (D + 2, D, filled up with zeros): to activations
     bias: Tensor
-    second: Tensor  # (D, G, repeated to fill a vector): to scores
+    second: Tensor  # (D, G): to scores
     position: Tensor  # (2, 2): coordinates to position features, in double precision
     position_shift: Tensor  # (2,)
     places: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -277,7 +277,7 @@ def fold_pairwise(attention: SelfAttention) -> tuple[Pairwise, Tensor, Tensor]:
     weigh = Pairwise(
         first=_kept(F.pad(_matrix(first).T * hidden_scale, (0, filling))),
         bias=_kept(F.pad(hidden_shift, (0, filling))),
-        second=_repeated(_matrix(last).T),
+        second=_kept(_matrix(last).T),
         position=_matrix(attention.position).T * scale[-2:],
         position_shift=shift[-2:],
     )

@@ -23,12 +23,14 @@ struct Maps {
 struct Pairwise {
     // Position features of queries and keys, (H * W, 2).
     const float *query_places, *key_places;
-    // (D + 2, whole(D)), (whole(D)), (D, expanded groups): see foveabench_lanes.
-    const float *first, *bias, *second;
+    const float *first, *bias, *second;  // (D + 2, whole(D)), (whole(D)), (D, G)
     // For each row of positions, and for each column: first entry in the lists below; then the neighbours without
     // repeats, how often each is there, and whether it is within reach without reflection.
     const int64_t *row_starts, *rows, *row_counts, *row_direct;
     const int64_t *column_starts, *columns, *column_counts, *column_direct;
+    // Where the rows of a map padded by reflection come from, (H + k - 1), and the columns, (W + k - 1).
+    const int64_t *padded_rows, *padded_columns;
+    int64_t side;
 };
 
 // Weights from query and keys together.
@@ -52,6 +54,7 @@ int64_t room(const Maps& c, const Patchwise& weigh);
 // By all threads of a team.
 void attend(const Maps& c, const Pairwise& weigh, float* partial);
 void attend(const Maps& c, const Patchwise& weigh, float* partial);
+void attend_across(const Maps& c, const Pairwise& weigh, float* partial);  // if groups do not fill vectors
 
 // The attention from what was summed up by then, by one thread, in the same order with any number of threads.
 void sum_up(const Maps& c, const Pairwise& weigh, const float* partial);

@@ -105,8 +105,9 @@ def _prepared(block: Block, height: int, width: int) -> tuple[_Bottleneck, tuple
     kept: tuple[Tensor, ...]
     if isinstance(weigh, Pairwise):
         neighbours = _neighbours(height, width, block.side)
-        kept = (*weigh.places_of(height, width), weigh.first, weigh.bias, weigh.second, *neighbours)
-        kind: ctypes.Structure = _Pairwise(*map(_pointer, kept))
+        padded = reflected(height, width, block.side)
+        kept = (*weigh.places_of(height, width), weigh.first, weigh.bias, weigh.second, *neighbours, *padded)
+        kind: ctypes.Structure = _Pairwise(*map(_pointer, kept), block.side)
     else:
         norm_and_weights = weigh.scale, weigh.shift, weigh.first, weigh.bias, weigh.second, weigh.second_bias
         kept = (*norm_and_weights, weigh.value_shift, *reflected(height, width, block.side))
@@ -282,6 +283,8 @@ class _Pairwise(ctypes.Structure):
         *_pointers("query_places", "key_places", "first", "bias", "second"),
         *_pointers("row_starts", "rows", "row_counts", "row_direct"),
         *_pointers("column_starts", "columns", "column_counts", "column_direct"),
+        *_pointers("padded_rows", "padded_columns"),
+        *_numbers("side"),
     )
 
 

@@ -4,7 +4,7 @@
 #include "attention.h"
 #include "products.h"
 
-#include <vector>
+#include <algorithm>
 
 extern "C" {
 
@@ -95,15 +95,17 @@ namespace {
 template <typename Kind>
 void run(const Bottleneck& c, const Kind& weigh) {
     const int64_t count = c.images * c.height * c.width, stride = apart(c.values + 1);
-    const std::unique_ptr<float[]> made(new float[count * c.maps.width]), sums(new float[count * stride]);
-    const Maps maps{made.get(), c.images, c.height,   c.width, c.maps.width, c.relation,
-                    c.values,   c.groups, sums.get(), stride,  c.attention};
-    std::vector<float> partial(room(maps, weigh));
+    const Room<float> made(count * c.maps.width), sums(count * stride);
+    const Maps maps{made.data(), c.images, c.height,   c.width, c.maps.width, c.relation,
+                    c.values,   c.groups, sums.data(), stride,  c.attention};
+    const int64_t summands = room(maps, weigh);
+    const Room<float> partial(summands);
+    std::fill_n(partial.data(), summands, 0.0f);
 #pragma omp parallel
     {
-        multiply(Rectified{c.in, c.maps.depth, c.scale, c.shift}, count, c.maps, {nullptr, made.get()});
+        multiply(Rectified{c.in, c.maps.depth, c.scale, c.shift}, count, c.maps, {nullptr, made.data()});
         attend(maps, weigh, partial.data());
-        multiply(Given{sums.get(), stride}, count, c.last, {c.in, c.out});
+        multiply(Given{sums.data(), stride}, count, c.last, {c.in, c.out});
     }
     if (c.attention) sum_up(maps, weigh, partial.data());
 }

@@ -5,10 +5,10 @@
 // Where reflection repeats a neighbour, it is computed once, with its multiplicity.
 
 #include "attention.h"
+#include "memory.h"
 #include "vectors.h"
 
 #include <algorithm>
-#include <vector>
 
 namespace {
 
@@ -29,16 +29,15 @@ int64_t most(const int64_t* starts, int64_t count) {
 int64_t room(const Maps& c, const Pairwise&) { return c.images * c.height * reach(c); }
 
 void attend(const Maps& c, const Pairwise& of, float* partial) {
-    const int64_t depth = c.relation + 2, hidden = whole(c.relation, LANES);
-    const int64_t expanded = c.groups > LANES ? c.groups : LANES, shares = c.values / expanded;
+    if (c.groups % LANES) return attend_across(c, of, partial);
+    const int64_t depth = c.relation + 2, hidden = whole(c.relation, LANES), shares = c.values / c.groups;
     const int64_t difference_stride = whole(depth, LANES) + LANES;
     const int64_t blocks = (c.width + BLOCK - 1) / BLOCK, apart = c.attention ? 1 : blocks;
     const int64_t neighbours = most(of.row_starts, c.height) * most(of.column_starts, c.width);
     const int64_t capacity = whole(BLOCK * neighbours, CHUNK);
-    std::vector<float> differences(CHUNK * difference_stride), activations(CHUNK * hidden);
-    std::vector<float> weights(capacity * expanded), sums(expanded);
-    std::vector<int64_t> source(capacity), position(capacity), direct(capacity);
-    std::vector<float> multiplicity(capacity);
+    const Room<float> differences(CHUNK * difference_stride), activations(CHUNK * hidden);
+    const Room<float> weights(capacity * c.groups), multiplicity(capacity);
+    const Room<int64_t> source(capacity), position(capacity), direct(capacity);
 
 #pragma omp for schedule(dynamic, 1)
     for (int64_t unit = 0; unit < c.images * c.height * apart; ++unit) {
@@ -75,44 +74,44 @@ void attend(const Maps& c, const Pairwise& of, float* partial) {
                 const int64_t tall = whole(count, TALL);
                 product<Onto::bias, true>(differences.data(), difference_stride, depth, of.first, hidden, of.bias,
                                           activations.data(), hidden, tall);
-                product<Onto::nothing, false>(activations.data(), hidden, c.relation, of.second, expanded, nullptr,
-                                              weights.data() + chunk * expanded, expanded, tall);
+                product<Onto::nothing, false>(activations.data(), hidden, c.relation, of.second, c.groups, nullptr,
+                                              weights.data() + chunk * c.groups, c.groups, tall);
             }
             for (int64_t x = from; x < to; ++x) {
                 const int64_t first = starts[x - from], last = starts[x - from + 1];
                 float* out = c.out + (base + y * c.width + x) * c.out_stride;
-                for (int64_t lane = 0; lane < expanded; lane += LANES) {
+                for (int64_t lane = 0; lane < c.groups; lane += LANES) {
                     float* w = weights.data() + lane;
-                    Vector most_alike = load(w + first * expanded), sum = Vector{};
+                    Vector most_alike = load(w + first * c.groups), sum = Vector{};
                     for (int64_t row = first + 1; row < last; ++row)
-                        most_alike = larger(most_alike, load(w + row * expanded));
+                        most_alike = larger(most_alike, load(w + row * c.groups));
+                    const Vector top = most_alike * LOG2E;
                     for (int64_t row = first; row < last; ++row) {
-                        const Vector each = exponential(load(w + row * expanded) - most_alike);
-                        store(w + row * expanded, each);
+                        const Vector each = power_of_two(load(w + row * c.groups) * LOG2E - top);
+                        store(w + row * c.groups, each);
                         sum += each * multiplicity[row];
                     }
                     const Vector share_of = 1.0f / sum;
                     if (c.attention) {
                         float* attention = partial + line * reach(c);
-                        const int64_t kept = c.groups < LANES ? c.groups : LANES;
                         for (int64_t row = first; row < last; ++row)
                             if (direct[row])
-                                for (int64_t group = 0; group < kept; ++group)
+                                for (int64_t group = 0; group < LANES; ++group)
                                     attention[source[row] * c.groups + lane + group] +=
-                                        w[row * expanded + group] * share_of[group];
+                                        w[row * c.groups + group] * share_of[group];
                     }
                     for (int64_t share = 0; share < shares; share += 8)
                         with_count<8>(shares - share, [&](auto together) {
                             Vector aggregated[together] = {};
                             for (int64_t row = first; row < last; ++row) {
-                                const Vector weight = load(w + row * expanded) * multiplicity[row];
+                                const Vector weight = load(w + row * c.groups) * multiplicity[row];
                                 const float* value = c.maps + (base + source[row]) * c.stride + 2 * c.relation + lane +
-                                                     share * expanded;
+                                                     share * c.groups;
                                 for (int64_t i = 0; i < together; ++i)
-                                    aggregated[i] += weight * load(value + i * expanded);
+                                    aggregated[i] += weight * load(value + i * c.groups);
                             }
                             for (int64_t i = 0; i < together; ++i)
-                                store(out + lane + (share + i) * expanded, larger(aggregated[i] * share_of, Vector{}));
+                                store(out + lane + (share + i) * c.groups, larger(aggregated[i] * share_of, Vector{}));
                         });
                 }
                 out[c.values] = 1.0f;

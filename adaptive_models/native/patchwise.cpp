@@ -5,12 +5,12 @@
 // as it is there; it is read where it lies, with no padding made.
 
 #include "attention.h"
+#include "memory.h"
 #include "vectors.h"
 
 #include <omp.h>
 
 #include <algorithm>
-#include <vector>
 
 namespace {
 
@@ -34,9 +34,9 @@ void attend(const Maps& c, const Patchwise& of, float* partial) {
     const int64_t chunks = whole((all_positions + CHUNK - 1) / CHUNK, omp_get_num_threads());
     const int64_t chunk = c.attention || !chunks ? CHUNK : whole((all_positions + chunks - 1) / chunks, TALL);
     const int64_t span = c.attention ? c.width : chunk, units = (all_positions + span - 1) / span;
-    std::vector<float> inputs(CHUNK * input_stride), activations(CHUNK * hidden);
-    std::vector<float> weights(places * CHUNK * expanded);
-    std::vector<const float*> sources(CHUNK * (places + 1));
+    const Room<float> inputs(CHUNK * input_stride), activations(CHUNK * hidden);
+    const Room<float> weights(places * CHUNK * expanded);
+    const Room<const float*> sources(CHUNK * (places + 1));
 
 #pragma omp for schedule(dynamic, 1)
     for (int64_t unit = 0; unit < units; ++unit)

@@ -3,12 +3,12 @@
 
 #pragma once
 
+#include "memory.h"
 #include "vectors.h"
 
 #include <omp.h>
 
 #include <algorithm>
-#include <memory>
 
 constexpr int64_t PANEL = COLUMNS * LANES;  // columns of a panel of weights
 constexpr int64_t BLOCK = 10 * TALL;        // rows that share a sweep over the weights, at most
@@ -163,13 +163,13 @@ void multiply(const Rows& rows, int64_t count, const Dense& dense, const Target&
     const int64_t least = (count + BLOCK - 1) / BLOCK, wanted = std::max(least, (2 * threads + panels - 1) / panels);
     const int64_t block = std::max(TALL, whole((count + wanted - 1) / std::max<int64_t>(1, wanted), TALL));
     const int64_t blocks = (count + block - 1) / block;
-    const std::unique_ptr<float[]> room(new float[block * apart(dense.depth)]);
+    const Room<float> room(block * apart(dense.depth));
     int64_t made = -1;
     Given here{};
 #pragma omp for schedule(static)
     for (int64_t unit = 0; unit < blocks * panels; ++unit) {
         const int64_t first = unit / panels * block, several = std::min(block, count - first);
-        if (first != made) here = rows.of(first, several, room.get());
+        if (first != made) here = rows.of(first, several, room.data());
         made = first;
         const int64_t at = first * dense.width;
         panel(here, several, dense, unit % panels * PANEL, {onto.there ? onto.there + at : nullptr, onto.out + at});

@@ -2,6 +2,7 @@
 // is read once, where it lies, and nothing is written but the result. Weights are floats, or 8-bit integers with scales,
 // which are little more than a quarter of the bytes.
 
+#include "memory.h"
 #include "vectors.h"
 
 #if defined(__AVX2__)
@@ -11,7 +12,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <vector>
 
 namespace {
@@ -178,8 +178,8 @@ void step(const GRU& c) {
     const Rows<Weight> of_inputs{static_cast<const Weight*>(c.input_weights), c.inputs, c.input_bias, c.input_scales};
     const Rows<Weight> of_hidden{static_cast<const Weight*>(c.memory_weights), c.hidden, c.memory_bias,
                                  c.memory_scales};
-    const std::unique_ptr<float[]> sums(new float[2 * gates * c.sequences]);  // (gates, sequences), of each product
-    float *of_input = sums.get(), *of_memory = of_input + gates * c.sequences;
+    const Room<float> sums(2 * gates * c.sequences);  // (gates, sequences), of each product
+    float *of_input = sums.data(), *of_memory = of_input + gates * c.sequences;
 #pragma omp parallel
     {
         // Memory gives each thread one long run of rows the fastest.

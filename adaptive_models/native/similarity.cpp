@@ -1,9 +1,9 @@
 // Structural similarity of small maps, for inference.
 
+#include "memory.h"
 #include "vectors.h"
 
 #include <algorithm>
-#include <memory>
 
 extern "C" {
 
@@ -77,13 +77,13 @@ void foveabench_similarity(const Similarity* call) {
     const int64_t positions = c.height * c.width;
 #pragma omp parallel if (c.images > 1)
     {
-        const std::unique_ptr<float[]> room(new float[MOMENTS * (padded.size + padded.run)]);
+        const Room<float> room(MOMENTS * (padded.size + padded.run));
 #pragma omp for schedule(static)
         for (int64_t image = 0; image < c.images; ++image) {
             double total = 0;
             for (int64_t each = 0; each < c.channels; ++each) {
                 const int64_t here = (image * c.channels + each) * positions;
-                total += channel(c, padded, c.x + here, c.y + here, room.get(), room.get() + MOMENTS * padded.size);
+                total += channel(c, padded, c.x + here, c.y + here, room.data(), room.data() + MOMENTS * padded.size);
             }
             c.out[image] = float(total / double(c.channels * positions));
         }
