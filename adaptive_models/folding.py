@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -105,6 +105,11 @@ def folded(module: Any, fold: Callable[[Any], Result]) -> Result:
     return cast("Result", found[1])
 
 
+def changes() -> int:
+    """A number that is another one whenever `foldable` has seen that weights of any layer have changed."""
+    return _Weights.changes
+
+
 class _Weights:
     """The weights of layers, and what tells that they are as before: asked of hundreds of modules at every call.
 
@@ -122,6 +127,7 @@ class _Weights:
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
         self.layers = [vars(layer) for layer in layers]
+        self.with_weights = [any(True for _ in chain(layer.parameters(), layer.buffers())) for layer in layers]
         self.modules = [vars(module) for layer in layers for module in layer.modules()]
         self.hooks = [own[name] for own in self.modules for name in ("_forward_hooks", "_forward_pre_hooks")]
         groups = [own[name] for own in self.modules for name in ("_parameters", "_buffers", "_modules")]
@@ -163,8 +169,9 @@ class _Weights:
         """See to it that what stands for the weights of each layer is this state."""
         if self.settled == _Weights.changes:
             return
-        if any(_SEEN.get(layer) is not self.last for layer in layers):
-            _SEEN.update((layer, self.last) for layer in layers)
+        own = list(compress(layers, self.with_weights))  # others, as a ReLU, are parts of several
+        if any(_SEEN.get(layer) is not self.last for layer in own):
+            _SEEN.update((layer, self.last) for layer in own)
             _Weights.changes += 1
         self.settled = _Weights.changes
 
@@ -239,7 +246,6 @@ class Block:
     maps_bias: Tensor
     weigh: Pairwise | Patchwise
     out: Dense  # (V + 1, channels), the bias last
-    prepared: dict[tuple[int, int], Any] = field(default_factory=dict)  # for maps of a height and width
 
 
 def fold_bottleneck(block: Bottleneck) -> Block:

@@ -13,13 +13,14 @@ from importlib.util import find_spec
 from os import environ
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from adaptive_models import native, strided
-from adaptive_models.folding import fold_bottleneck, fold_first, fold_norm, foldable, folded, transposed
-from adaptive_models.native import inference
+from adaptive_models.folding import changes, fold_bottleneck, fold_first, fold_norm, foldable, folded, transposed
+from adaptive_models.native import layers
 from adaptive_models.unwatched import unwatched
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
         and (x.device.type == "cpu" or _runs_triton(x.device))
     ):
         return False
-    layers = list(_layers(network, names))
-    blocks = [layer for name, layer in zip(names, layers, strict=True) if "." in name]
-    return foldable(network, tuple(names), layers, x) and all(_fits(block, x.device) for block in blocks)
+    found = list(_layers(network, names))
+    blocks = [layer for name, layer in zip(names, found, strict=True) if "." in name]
+    return foldable(network, tuple(names), found, x) and all(_fits(block, x.device) for block in blocks)
 
 
 def run(network: SAN, names: Sequence[str], x: Tensor) -> Tensor:
@@ -59,10 +60,13 @@ def run(network: SAN, names: Sequence[str], x: Tensor) -> Tensor:
     """
     if x.is_cuda:
         for layer in _layers(network, names):
-            x = bottleneck(layer, x)[0] if hasattr(layer, "sam") else layer(x)
+            x = _triton().bottleneck(layer, x)[0] if hasattr(layer, "sam") else layer(x)
         return x
+    if native.operators() is not None:
+        return _chain(network, tuple(names), x)(x)[0]
     for step in steps(tuple(names)):
-        x = _step(network, step, x)
+        kind, weights = _kind_and_weights(network, step)
+        x = getattr(strided, kind)(x, *weights)
     return x
 
 
@@ -83,49 +87,76 @@ def steps(names: tuple[str, ...]) -> list[tuple[str, ...]]:
     return groups
 
 
-def _step(network: SAN, step: tuple[str, ...], x: Tensor) -> Tensor:
-    """Run layers that are one of `steps`."""
-    engine = _engine()
-    first, *others = _layers(network, step)
-    if step[0] == "conv_in":
-        return engine.stem(x, *folded(network, fold_first), first.out_channels)
-    if isinstance(first, nn.Conv2d):
-        return engine.convolve(x, folded(first, transposed))
-    if not isinstance(first, nn.BatchNorm2d):
-        return bottleneck(first, x)[0]
-    if len(others) == 1:
-        return engine.rectify(x, *folded(first, fold_norm))
-    return engine.next_stage(x, *folded(first, fold_norm), folded(others[-1], transposed))
-
-
-def bottleneck(block: Bottleneck, x: Tensor, attention: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Run a bottleneck.
+def attend(block: Bottleneck, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Run a bottleneck, and sum up its attention.
 
     Args:
         block: for which `suits` was asked.
         x: (N, C, H, W).
-        attention: whether to sum up the attention, too.
 
     Returns:
-        The same shape, and the cumulative global attention (N, C/32, H, W), or None.
+        The same shape, and the cumulative global attention (N, C/32, H, W).
     """
     if x.is_cuda:
-        from adaptive_models import triton_attention
-
-        return triton_attention.bottleneck(block, x, attention)
-    return _engine().bottleneck(folded(block, fold_bottleneck), x, attention)
-
-
-def _engine() -> ModuleType:
-    """What runs steps on a CPU."""
-    return strided if native.operators() is None else inference
+        made, attention = _triton().bottleneck(block, x, attention=True)
+    elif native.operators() is not None:
+        made, attention = _chain(block, ("",), x)(x, attention=True)
+    else:
+        made, attention = strided.attend(x, folded(block, fold_bottleneck))
+    assert attention is not None
+    return made, attention
 
 
-def _layers(network: SAN, names: Sequence[str]) -> Iterator[Any]:
+def _triton() -> ModuleType:
+    from adaptive_models import triton_attention
+
+    return triton_attention
+
+
+def _kind_and_weights(owner: nn.Module, step: tuple[str, ...]) -> tuple[str, tuple[Any, ...]]:
+    """What layers that are one of `steps` are called in `native.layers` and in `strided`, and what these take."""
+    first, *others = _layers(owner, step)
+    if step[0] == "conv_in":
+        return "stem", (*folded(owner, fold_first), first.out_channels)
+    if isinstance(first, nn.Conv2d):
+        return "convolve", (folded(first, transposed),)
+    if not isinstance(first, nn.BatchNorm2d):
+        return "bottleneck", (folded(first, fold_bottleneck),)
+    if len(others) == 1:
+        return "rectify", folded(first, fold_norm)
+    return "next_stage", (*folded(first, fold_norm), folded(others[-1], transposed))
+
+
+_CHAINS: WeakKeyDictionary[nn.Module, tuple[object, dict[object, layers.Chain]]] = WeakKeyDictionary()
+"""Of networks and blocks, for which weights they were made, and chains by names of layers and size of maps."""
+
+
+def _chain(owner: nn.Module, names: tuple[str, ...], x: Tensor) -> layers.Chain:
+    """Layers of a network, or a block itself, of which the name is empty, for maps of the size of x."""
+    weights = changes(), native.operators()
+    known = _CHAINS.get(owner)
+    if known is None or known[0] != weights:
+        known = _CHAINS[owner] = weights, {}
+    size = x.shape[2], x.shape[3]
+    found = known[1].get((names, size))
+    if found is None:
+        found = known[1][names, size] = layers.Chain(list(_made(owner, names, size)))
+    return found
+
+
+def _made(owner: nn.Module, names: tuple[str, ...], size: layers.Size) -> Iterator[layers.Step]:
+    for step in steps(names):
+        kind, weights = _kind_and_weights(owner, step)
+        made = getattr(layers, kind)(size, *weights)
+        size = made.size
+        yield made
+
+
+def _layers(network: nn.Module, names: Sequence[str]) -> Iterator[Any]:
     """As `network.get_submodule` for each name, without its checks, as it is asked at every call."""
     for name in names:
         layer: Any = network
-        for part in name.split("."):
+        for part in name.split(".") if name else ():
             layer = layer._modules[part]
         yield layer
 
@@ -145,5 +176,5 @@ def _runs_triton(device: torch.device) -> bool:
 
 
 def _fits(block: Bottleneck, device: torch.device) -> bool:
-    """Whether there is an operator for a block: on a CPU, if its groups fill vectors."""
-    return device.type != "cpu" or inference.fits(block.conv.out_channels // 32)
+    """Whether there is an operator for a block: of patchwise attention on a CPU, if its groups fill vectors."""
+    return device.type != "cpu" or block.sam.kind == "pairwise" or layers.fits(block.conv.out_channels // 32)

@@ -219,9 +219,7 @@ class SAN(AttentionBackbone):
         """Run the split block, and sum up its attention."""
         block = self._split_block()
         if fused.suits(self, [self.split], x):
-            x, attention = fused.bottleneck(block, x, attention=True)
-            assert attention is not None
-            return x, attention
+            return fused.attend(block, x)
         x, weights = block(x)
         return x, cumulative_attention(weights, (x.shape[2], x.shape[3]), block.sam.kernel_size)
 

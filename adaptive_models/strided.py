@@ -1,8 +1,8 @@
 """Layers of SAN for inference in plain torch, for where no compiled operators are.
 
 Local attention is matrix products over the footprints of a few lines of positions at a time, whose keys and values are
-views into padded maps. No tensor is as large as all footprints. Functions take and return what those of
-`adaptive_models.native.inference` do, with weights that are not filled up, and channels last in memory.
+views into padded maps. No tensor is as large as all footprints. Functions take maps, in place of their size, and the
+weights that those of `adaptive_models.native.layers` do, not filled up, and return maps with channels last in memory.
 """
 
 from __future__ import annotations
@@ -62,8 +62,19 @@ def rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return _as_map(_rectified(_as_rows(x), scale, shift), x)
 
 
-def bottleneck(block: Block, x: Tensor, attention: bool) -> tuple[Tensor, Tensor | None]:
-    """A bottleneck; see `adaptive_models.fused.bottleneck`."""
+def bottleneck(x: Tensor, block: Block) -> Tensor:
+    """A bottleneck."""
+    return _bottleneck(x, block, attention=False)[0]
+
+
+def attend(x: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+    """A bottleneck, and its attention; see `adaptive_models.fused.attend`."""
+    made, looked_at = _bottleneck(x, block, attention=True)
+    assert looked_at is not None
+    return made, looked_at.transpose(1, 2).unflatten(2, (x.shape[2], x.shape[3]))
+
+
+def _bottleneck(x: Tensor, block: Block, attention: bool) -> tuple[Tensor, Tensor | None]:
     images, channels, height, width = x.shape
     rows = _as_rows(x)
     maps = Maps(
@@ -75,10 +86,7 @@ def bottleneck(block: Block, x: Tensor, attention: bool) -> tuple[Tensor, Tensor
         side=block.side,
     )
     sums, looked_at = _attend(block.weigh, maps, attention)
-    made = _as_map(torch.addmm(rows, sums, block.out.plain), x)
-    if looked_at is None:
-        return made, None
-    return made, looked_at.transpose(1, 2).unflatten(2, (height, width))
+    return _as_map(torch.addmm(rows, sums, block.out.plain), x), looked_at
 
 
 def _rectified(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adaptive_models import attention, folding, fused, native
 from adaptive_models.hallucinator import Hallucinator
-from adaptive_models.native import inference
+from adaptive_models.native import layers
 from adaptive_models.recurrent import FEW_SEQUENCES, GRU, Int8GRU
 from adaptive_models.san import KINDS, SAN, Bottleneck
 from adaptive_models.ssim import ssim
@@ -46,14 +46,15 @@ def strange(maps: Tensor, choice: int) -> Tensor:
 
 def infer(choose: random.Random) -> None:
     channels, (height, width), images = choose.choice(CHANNELS), choose.choice(SIZES), choose.choice((0, 1, 2, 5))
-    if not inference.fits(channels // 32):
+    kind = choose.choice(KINDS)
+    if kind == "patchwise" and not layers.fits(channels // 32):
         return
-    block = norms_that_do_something(Bottleneck(channels, choose.choice((1, 3, 5, 7)), choose.choice(KINDS)))
+    block = norms_that_do_something(Bottleneck(channels, choose.choice((1, 3, 5, 7)), kind))
     assert isinstance(block, Bottleneck)
     x = strange(torch.randn(images, channels, height, width), choose.randrange(4))
     with torch.inference_mode():
         assert folding.foldable(block, (), [block], x)
-        made, looked_at = fused.bottleneck(block, x, attention=choose.random() < 0.5)
+        made, looked_at = fused._chain(block, ("",), x)(x, attention=choose.random() < 0.5)
         if images:
             true, weights = block(x)
             assert (made - true).abs().max() <= 2e-5 * true.abs().max()
@@ -110,7 +111,7 @@ def foresee(choose: random.Random) -> None:
         network(torch.rand(shape), memory)
 
 
-def layers(choose: random.Random) -> None:
+def network(choose: random.Random) -> None:
     stages = [choose.choice((8, 20, 32, 40, 64)) for _ in range(5)]
     channels, widths = choose.randrange(1, 4), (*stages[:4], 128)
     network = norms_that_do_something(SAN((0, 0, 0, 0, 1), channels=channels, widths=widths, split="layer4.0"))
@@ -121,8 +122,8 @@ def layers(choose: random.Random) -> None:
 
 
 def short_of_a_line() -> None:
-    prepare = inference._prepared
-    inference._prepared = lambda block, height, width: prepare(block, height + 1, width)
+    make = layers.bottleneck
+    layers.bottleneck = lambda size, block: make((size[0] + 1, size[1]), block)
 
 
 def main() -> None:
@@ -133,7 +134,7 @@ def main() -> None:
     choose = random.Random(0)
     for _ in range(ROUNDS):
         infer(choose)
-        layers(choose)
+        network(choose)
         train(choose)
         remember(choose)
         score(choose)

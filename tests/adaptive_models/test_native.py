@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from adaptive_models import attention, build_backbone, native
 from adaptive_models.folding import Dense
-from adaptive_models.native import inference
+from adaptive_models.native import layers
 
 pytestmark = pytest.mark.skipif(native.operators() is None, reason="built without a compiler")
 
@@ -133,6 +134,10 @@ def with_other_threads(make: Callable[[], Tensor]) -> Tensor:
         torch.set_num_threads(threads)
 
 
+def run(step: Callable[..., layers.Step], x: Tensor, *weights: Any) -> Tensor:
+    return layers.Chain([step(tuple(x.shape[2:]), *weights)])(x)[0]
+
+
 def norm_of(channels: int) -> tuple[Tensor, Tensor]:
     """Scale, of either sign, and shift."""
     return torch.randn(channels), torch.randn(channels)
@@ -148,9 +153,9 @@ def norm_of(channels: int) -> tuple[Tensor, Tensor]:
 def test_convolutions(images: int, size: tuple[int, int], depth: int, width: int) -> None:
     x, weights = torch.randn(images, depth, *size), Dense(torch.randn(depth, width))
     true = torch.einsum("nchw,cd->ndhw", x.double(), weights.plain.double())
-    found = inference.convolve(x, weights)
+    found = run(layers.convolve, x, weights)
     torch.testing.assert_close(found.double(), true, rtol=1e-5, atol=1e-5 * depth**0.5)
-    assert with_other_threads(lambda: inference.convolve(x, weights)).equal(found)
+    assert with_other_threads(lambda: run(layers.convolve, x, weights)).equal(found)
 
 
 @settings(deadline=None, max_examples=80)
@@ -164,9 +169,9 @@ def test_ways_to_the_next_stage(images: int, size: tuple[int, int], depth: int, 
     x, (scale, shift), weights = torch.randn(images, depth, *size), norm_of(depth), Dense(torch.randn(depth, width))
     normed = x.double() * scale.double()[:, None, None] + shift.double()[:, None, None]
     true = torch.einsum("nchw,cd->ndhw", F.max_pool2d(normed.relu(), 2), weights.plain.double())
-    found = inference.next_stage(x, scale, shift, weights)
+    found = run(layers.next_stage, x, scale, shift, weights)
     torch.testing.assert_close(found.double(), true, rtol=1e-5, atol=1e-5 * depth**0.5)
-    assert with_other_threads(lambda: inference.next_stage(x, scale, shift, weights)).equal(found)
+    assert with_other_threads(lambda: run(layers.next_stage, x, scale, shift, weights)).equal(found)
 
 
 @settings(deadline=None, max_examples=40)
@@ -180,7 +185,7 @@ def test_first_layers(images: int, size: tuple[int, int], channels: int, outputs
     x, weights, bias = torch.randn(images, channels, *size), torch.randn(channels, outputs), torch.randn(outputs)
     made = torch.einsum("nchw,cd->ndhw", x.double(), weights.double()) + bias.double()[:, None, None]
     filling = 0, -outputs % native.lanes()
-    found = inference.stem(x, F.pad(weights, filling), F.pad(bias, filling), outputs)
+    found = run(layers.stem, x, F.pad(weights, filling), F.pad(bias, filling), outputs)
     torch.testing.assert_close(found.double(), F.max_pool2d(made.relu(), 2), rtol=1e-5, atol=1e-5)
 
 
@@ -188,7 +193,7 @@ def test_first_layers(images: int, size: tuple[int, int], channels: int, outputs
 @given(images=st.integers(0, 3), channels=st.integers(1, 70))
 def test_norms(images: int, channels: int) -> None:
     x, (scale, shift) = torch.randn(images, channels, 5, 7), norm_of(channels)
-    found = inference.rectify(x, scale, shift)
+    found = run(layers.rectify, x, scale, shift)
     torch.testing.assert_close(found, (x * scale[:, None, None] + shift[:, None, None]).relu())
 
 
@@ -200,8 +205,8 @@ def test_layers_keep_what_is_not_a_number(corner: tuple[int, int], channels: int
     dense, lanes = Dense(torch.ones(channels, 20)), native.lanes()
     one, none = torch.ones(channels), torch.zeros(channels)
     weights, bias = torch.ones(channels, -(-20 // lanes) * lanes), torch.zeros(-(-20 // lanes) * lanes)
-    for found in (inference.next_stage(x, one, none, dense), inference.stem(x, weights, bias, 20)):
+    for found in (run(layers.next_stage, x, one, none, dense), run(layers.stem, x, weights, bias, 20)):
         assert found[0, :, 1, 0].isnan().all()
         assert found.isnan().sum() == 20
-    for found in (inference.convolve(x, dense), inference.rectify(x, one, none)):
+    for found in (run(layers.convolve, x, dense), run(layers.rectify, x, one, none)):
         assert found.isnan().sum() == found.shape[1]
