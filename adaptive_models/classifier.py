@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from adaptive_models.recurrent import GRU
+from adaptive_models.folding import folded
+from adaptive_models.native.inference import Head
+from adaptive_models.recurrent import GRU, head_of, suits_head
 
 
 class GRUHead(nn.Module):
@@ -47,9 +49,20 @@ class GRUHead(nn.Module):
         Returns:
             Logits (N, classes) of each group, and the memory.
         """
+        if suits_head(self, self.rnn, self._linears(), features, memory):
+            head = folded(self, _logits)
+            logits, memory = head(features.contiguous(), None if memory is None else memory.contiguous())
+            return logits.split([linear.out_features for linear in self._linears()], dim=1), memory
         output, memory = self.rnn(features[:, None], memory)
         output = self.dropout(self.relu(output))
         return tuple(classifier(output)[:, 0] for classifier in self.classifiers), memory
+
+    def _linears(self) -> list[nn.Linear]:
+        return cast("list[nn.Linear]", list(self.classifiers))
+
+
+def _logits(head: GRUHead) -> Head:
+    return head_of(head.rnn, head._linears(), rectified=True)
 
 
 class ThreeHeads(nn.Module):

@@ -55,10 +55,10 @@ def foldable(owner: nn.Module, names: tuple[str, ...], layers: Sequence[nn.Modul
         layers: which.
         x: what they are to take.
     """
+    if trusts(owner, names, x):
+        return True
     known = _TOGETHER.setdefault(owner, {})
     weights, like, trusted = known.get(names), (x.device, x.dtype), _TRUSTED.get()
-    if weights and trusted is not None and weights in trusted and weights.like == like and weights.in_evaluation():
-        return True
     if weights is None or not weights.are_those_of(layers):
         weights = known[names] = _Weights(layers)
     state = weights.state()
@@ -72,6 +72,15 @@ def foldable(owner: nn.Module, names: tuple[str, ...], layers: Sequence[nn.Modul
     if trusted is not None:
         trusted.add(weights)
     return True
+
+
+def trusts(owner: nn.Module, names: tuple[str, ...], x: Tensor) -> bool:
+    """Whether `foldable` has said yes of these layers before, while it is `trusting`; other arguments are its own."""
+    trusted = _TRUSTED.get()
+    weights = trusted and _TOGETHER.get(owner, {}).get(names)
+    return bool(
+        trusted and weights and weights in trusted and weights.like == (x.device, x.dtype) and weights.in_evaluation()
+    )
 
 
 @contextmanager

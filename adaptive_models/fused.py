@@ -19,7 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from adaptive_models import native, strided
-from adaptive_models.folding import changes, fold_bottleneck, fold_first, fold_norm, foldable, folded, transposed
+from adaptive_models.folding import (
+    changes,
+    fold_bottleneck,
+    fold_first,
+    fold_norm,
+    foldable,
+    folded,
+    transposed,
+    trusts,
+)
 from adaptive_models.native import layers
 from adaptive_models.unwatched import unwatched
 
@@ -42,9 +51,11 @@ def suits(network: SAN, names: Sequence[str], x: Tensor) -> bool:
         and (x.device.type == "cpu" or _runs_triton(x.device))
     ):
         return False
+    if trusts(network, tuple(names), x):
+        return True
     found = list(_layers(network, names))
     blocks = [layer for name, layer in zip(names, found, strict=True) if "." in name]
-    return foldable(network, tuple(names), found, x) and all(_fits(block, x.device) for block in blocks)
+    return all(_fits(block, x.device) for block in blocks) and foldable(network, tuple(names), found, x)
 
 
 def run(network: SAN, names: Sequence[str], x: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class Hallucinator(nn.Module):
         """
         if self._suits(attention, memory):
             contiguous = None if memory is None else (memory[0].contiguous(), memory[1].contiguous())
-            return inference.hallucinate(folded(self, fold_hallucinator), attention.contiguous(), contiguous)
+            return folded(self, _hallucination)(attention.contiguous(), contiguous)
         features = self.encoder(attention)
         if memory is None:
             memory = torch.zeros_like(features), torch.zeros_like(features)
@@ -84,7 +84,7 @@ class Hallucinator(nn.Module):
         return self.decoder(self.relu(memory[0])), memory
 
     def _suits(self, attention: Tensor, memory: tuple[Tensor, Tensor] | None) -> bool:
-        """Whether this is a step for `inference.hallucinate`."""
+        """Whether this is a step for `inference.Hallucination`."""
         return (
             native.suits_inference(attention, *(memory or ()))
             and attention.ndim == 4
@@ -93,3 +93,7 @@ class Hallucinator(nn.Module):
             and all(each.shape == (len(attention), self.hidden, *attention.shape[2:]) for each in memory or ())
             and foldable(self, (), [self], attention)
         )
+
+
+def _hallucination(hallucinator: Hallucinator) -> inference.Hallucination:
+    return inference.Hallucination(fold_hallucinator(hallucinator))

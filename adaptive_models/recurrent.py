@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptive_models import native
+from adaptive_models.folding import foldable
 from adaptive_models.native import inference
 from adaptive_models.native.inference import Layer
 from adaptive_models.native.pages import into_large_pages
@@ -99,6 +100,41 @@ class Int8GRU(nn.Module):
             return [getattr(self, f"{kind}_{of}_l{number}{ending}") for of in ("ih", "hh")]
 
         return Layer(each("weight"), each("bias") if self.bias else (), each("weight", "_scales"))
+
+
+def suits_head(
+    owner: nn.Module, gru: nn.Module, linears: Sequence[nn.Module], inputs: Tensor, memory: Tensor | None
+) -> bool:
+    """Whether a GRU and the linear layers of what it gives can run as one operator, that of `head_of`.
+
+    Args:
+        owner: of which these are all parts that have weights.
+        gru: a `GRU` or `Int8GRU`.
+        linears: linear layers.
+        inputs: (N, C) of one step.
+        memory: as the GRU takes it.
+    """
+    return (
+        native.suits_inference(inputs, *(() if memory is None else (memory,)))
+        and type(gru) in (GRU, Int8GRU)
+        and all(type(linear) is nn.Linear for linear in linears)
+        and inputs.ndim == 2
+        and 0 < len(inputs) <= FEW_SEQUENCES
+        and inputs.shape[1] == gru.input_size
+        and (memory is None or memory.shape == (gru.num_layers, len(inputs), gru.hidden_size))
+        and not getattr(gru, "bidirectional", False)
+        and not getattr(gru, "proj_size", 0)
+        and not any("forward" in vars(layer) for layer in (gru, *linears))  # put before a layer by someone
+        and foldable(owner, (), [owner], inputs)
+    )
+
+
+def head_of(gru: GRU | Int8GRU, linears: Sequence[nn.Linear], rectified: bool) -> inference.Head:
+    """One operator for a GRU and linear layers of what it gives, cut off at 0 before if `rectified`."""
+    layers = [Layer(*([each.contiguous() for each in kind] for kind in layer)) for layer in gru.layers()]
+    into_large_pages(*(weight for layer in layers for weight in layer.weights))
+    weights, biases = ([getattr(each, name) for each in linears] for name in ("weight", "bias"))
+    return inference.Head(layers, rectified, torch.cat(weights), torch.cat(biases))
 
 
 @torch.library.custom_op("foveabench::int8_gru", mutates_args=())

@@ -7,12 +7,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from adaptive_models import native
-from adaptive_models.folding import foldable, folded
-from adaptive_models.native import inference
-from adaptive_models.native.inference import Layer
-from adaptive_models.native.pages import into_large_pages
-from adaptive_models.recurrent import FEW_SEQUENCES, GRU
+from adaptive_models.folding import folded
+from adaptive_models.native.inference import Head
+from adaptive_models.recurrent import GRU, head_of, suits_head
 
 
 class TemporalSampler(nn.Module):
@@ -57,33 +54,15 @@ class TemporalSampler(nn.Module):
         Returns:
             Logits (N, max_skip + 1), entry m for skipping m frames (0: process this one), and the memory.
         """
-        if self._suits(attention, hallucination, similarity, memory):
-            scorer = folded(self, _scorer)
-            memory = None if memory is None else memory.contiguous()
-            return scorer(attention.contiguous(), hallucination.contiguous(), similarity.contiguous(), memory)
         inputs = torch.cat([attention.flatten(1), hallucination.flatten(1), -similarity[:, None]], dim=1)
+        if suits_head(self, self.rnn, [self.fc_out], inputs, memory):
+            return folded(self, _scores)(inputs, None if memory is None else memory.contiguous())
         output, memory = self.rnn(inputs[:, None], memory)
         return self.fc_out(output)[:, 0], memory
 
-    def _suits(self, attention: Tensor, hallucination: Tensor, similarity: Tensor, memory: Tensor | None) -> bool:
-        """Whether this is a step for the compiled operator, and nobody has put something before the layers."""
-        rnn, frames = self.rnn, len(attention)
-        return (
-            native.suits_inference(attention, hallucination, similarity, *(() if memory is None else (memory,)))
-            and 0 < frames <= FEW_SEQUENCES
-            and attention.shape == hallucination.shape
-            and 2 * attention[0].numel() + 1 == rnn.input_size
-            and similarity.shape == (frames,)
-            and (memory is None or memory.shape == (rnn.num_layers, frames, rnn.hidden_size))
-            and not any("forward" in vars(layer) for layer in (rnn, self.fc_out))
-            and foldable(self, (), [self], attention)
-        )
 
-
-def _scorer(sampler: TemporalSampler) -> inference.Scorer:
-    layers = [Layer(*([each.contiguous() for each in kind] for kind in layer)) for layer in sampler.rnn.layers()]
-    into_large_pages(*(weight for layer in layers for weight in layer.weights))
-    return inference.Scorer(layers, sampler.fc_out.weight.contiguous(), sampler.fc_out.bias)
+def _scores(sampler: TemporalSampler) -> Head:
+    return head_of(sampler.rnn, [sampler.fc_out], rectified=False)
 
 
 def greedy(logits: Tensor) -> Tensor:

@@ -30,16 +30,6 @@ struct Hallucinator {
 
 namespace {
 
-inline Vector sigmoid(Vector x) {
-    const Vector small = exponential(x > 0 ? -x : x), share = 1.0f / (1.0f + small);
-    return x > 0 ? share : small * share;
-}
-
-inline Vector tanh(Vector x) {
-    const Vector small = exponential(x > 0 ? -2.0f * x : 2.0f * x), size = (1.0f - small) / (1.0f + small);
-    return x > 0 ? size : -size;
-}
-
 // Positions of maps with zeros around them, row after row, so that the neighbours of each are equally far from it. All
 // rows are one run; the last two positions of each mean nothing, and neither do those that fill up the last unit.
 struct Run {

@@ -45,62 +45,76 @@ def _gru(layer: Layer) -> _GRU:
     return _GRU(None, None, 0, inputs, hidden, *map(pointer, layer.weights), *rows[0], *rows[1], None)
 
 
-class Scorer:
-    """A temporal sampler whose weights are where they are as long as this is.
+class Head:
+    """A GRU, and a linear layer of what it gives, whose weights are where they are as long as this is.
 
     Args:
-        layers: of its GRU; contiguous weights.
-        weights: contiguous (outputs, H), of its linear layer.
+        layers: of the GRU; contiguous weights.
+        rectified: whether the linear layer takes what the GRU gives cut off at 0.
+        weights: contiguous (outputs, H), of the linear layer.
         bias: (outputs,).
     """
 
-    def __init__(self, layers: Sequence[Layer], weights: Tensor, bias: Tensor) -> None:
+    def __init__(self, layers: Sequence[Layer], rectified: bool, weights: Tensor, bias: Tensor) -> None:
         self._kept = layers, weights, bias
         self._layers = (_GRU * len(layers))(*map(_gru, layers))
-        self._call = _Scoring(
-            *(None, None, None, 0, 0, ctypes.addressof(self._layers), len(layers), None),
-            *(pointer(weights), pointer(bias), len(weights), None, None),
+        self._call = _Head(
+            *(None, 0, ctypes.addressof(self._layers), len(layers), None),
+            *(rectified, pointer(weights), pointer(bias), len(weights), None, None),
         )
         self._memory, self._outputs = (len(layers), weights.shape[1]), len(weights)
 
-    def __call__(
-        self, attention: Tensor, hallucination: Tensor, similarity: Tensor, memory: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """See `adaptive_models.temporal_sampler.TemporalSampler.forward`; all tensors are contiguous."""
-        sequences, (layers, hidden) = len(attention), self._memory
-        out, following = (
-            attention.new_empty(*size) for size in ((sequences, self._outputs), (layers, sequences, hidden))
-        )
-        call = _Scoring.from_buffer_copy(self._call)
-        call.attention, call.hallucination = pointer(attention), pointer(hallucination)
-        call.similarity, call.memory = pointer(similarity), None if memory is None else pointer(memory)
-        call.sequences, call.positions = sequences, attention[0].numel()
+    def __call__(self, inputs: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One step.
+
+        Args:
+            inputs: contiguous (N, C).
+            memory: contiguous (layers, N, H), or None for zeros.
+
+        Returns:
+            (N, outputs), and the next memory.
+        """
+        sequences, (layers, hidden) = len(inputs), self._memory
+        out, following = inputs.new_empty(sequences, self._outputs), inputs.new_empty(layers, sequences, hidden)
+        call = _Head.from_buffer_copy(self._call)
+        call.input, call.sequences = pointer(inputs), sequences
+        call.memory = None if memory is None else pointer(memory)
         call.next, call.out = pointer(following), pointer(out)
-        operators().foveabench_score(ctypes.byref(call))
+        operators().foveabench_head(ctypes.byref(call))
         return out, following
 
 
-def hallucinate(
-    weights: Foresight, attention: Tensor, memory: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The hallucination, and the next hidden state and cell.
+class Hallucination:
+    """A hallucinator of H channels.
 
     Args:
-        weights: folded ones of a hallucinator of H channels.
-        attention: contiguous (N, C, h, w).
-        memory: hidden state and cell, each contiguous (N, H, h, w); None for zeros.
+        weights: its folded ones.
     """
-    images, channels, height, width = attention.shape
-    hidden = weights.decoder.shape[2]
-    out = torch.empty_like(attention)
-    state, cell = (attention.new_empty(images, hidden, height, width) for _ in range(2))
-    remembered = (None, None) if memory is None else map(pointer, memory)
-    layers = (weights.encoder, weights.encoder_bias, weights.gates, weights.gates_bias)
-    tensors = (*layers, weights.decoder, weights.decoder_bias, out, state, cell)
-    sizes = (images, channels, hidden, height, width)
-    call = _Hallucinator(pointer(attention), *remembered, *sizes, *map(pointer, tensors))
-    operators().foveabench_hallucinate(ctypes.byref(call))
-    return out, (state, cell)
+
+    def __init__(self, weights: Foresight) -> None:
+        self._kept, self._hidden = weights, weights.decoder.shape[2]
+        layers = (weights.encoder, weights.encoder_bias, weights.gates, weights.gates_bias)
+        tensors = (*layers, weights.decoder, weights.decoder_bias)
+        self._call = _Hallucinator(None, None, None, 0, 0, 0, 0, 0, *map(pointer, tensors), None, None, None)
+
+    def __call__(self, attention: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The hallucination, and the next hidden state and cell.
+
+        Args:
+            attention: contiguous (N, C, h, w).
+            memory: hidden state and cell, each contiguous (N, H, h, w); None for zeros.
+        """
+        images, channels, height, width = attention.shape
+        out = torch.empty_like(attention)
+        state, cell = (attention.new_empty(images, self._hidden, height, width) for _ in range(2))
+        call = _Hallucinator.from_buffer_copy(self._call)
+        call.attention, call.out = pointer(attention), pointer(out)
+        if memory is not None:
+            call.state, call.cell = map(pointer, memory)
+        call.images, call.channels, call.hidden, call.height, call.width = images, channels, self._hidden, height, width
+        call.next_state, call.next_cell = pointer(state), pointer(cell)
+        operators().foveabench_hallucinate(ctypes.byref(call))
+        return out, (state, cell)
 
 
 def similarity(x: Tensor, y: Tensor, window: Tensor, constants: tuple[float, float]) -> Tensor:
@@ -122,15 +136,17 @@ class _GRU(ctypes.Structure):
     )
 
 
-class _Scoring(ctypes.Structure):
-    """`Scoring` of recurrent.cpp."""
+class _Head(ctypes.Structure):
+    """`Head` of recurrent.cpp."""
 
     _fields_ = (
-        *pointers("attention", "hallucination", "similarity"),
-        *numbers("sequences", "positions"),
+        *pointers("input"),
+        *numbers("sequences"),
         *pointers("layers"),
         *numbers("count"),
-        *pointers("memory", "weights", "bias"),
+        *pointers("memory"),
+        *numbers("rectified"),
+        *pointers("weights", "bias"),
         *numbers("outputs"),
         *pointers("next", "out"),
     )

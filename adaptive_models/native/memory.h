@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <new>
 #include <vector>
 
-constexpr std::size_t ALIGNED = 64;         // bytes of a line of the cache
+constexpr std::align_val_t ALIGNED{64};  // to lines of the cache
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::size_t KEPT = 0;  // for what is kept has no guarded ends
+#else
 constexpr std::size_t KEPT = std::size_t{16} << 20;  // bytes; what is larger is given back
+#endif
 
 // What a thread has and does not use.
 struct Free {
@@ -21,7 +24,7 @@ struct Free {
     std::vector<Piece> pieces;
 
     ~Free() {
-        for (const Piece& piece : pieces) std::free(piece.memory);
+        for (const Piece& piece : pieces) ::operator delete(piece.memory, ALIGNED);
     }
     // The smallest that suffices, else a new one in place of the largest.
     Piece take(std::size_t bytes) {
@@ -37,15 +40,12 @@ struct Free {
             pieces.erase(found);
         }
         if (suffices) return piece;
-        std::free(piece.memory);
-        const std::size_t enough = (bytes + ALIGNED) / ALIGNED * ALIGNED;
-        piece = {std::aligned_alloc(ALIGNED, enough), enough};
-        if (!piece.memory) throw std::bad_alloc();
-        return piece;
+        if (piece.memory) ::operator delete(piece.memory, ALIGNED);
+        return {::operator new(bytes, ALIGNED), bytes};
     }
     void give(Piece piece) {
         if (piece.bytes > KEPT)
-            std::free(piece.memory);
+            ::operator delete(piece.memory, ALIGNED);
         else
             pieces.push_back(piece);
     }

@@ -1,6 +1,6 @@
-// One step of a layer of a GRU for inference, and of all layers of a temporal sampler. Of few sequences, it takes as long as its weights take from memory: each
-// is read once, where it lies, and nothing is written but the result. Weights are floats, or 8-bit integers with scales,
-// which are little more than a quarter of the bytes.
+// One step of a layer of a GRU for inference, and of all layers of a sampler or classifier. Of few sequences, it takes
+// as long as its weights take from memory: each is read once, where it lies, and nothing is written but the result.
+// Weights are floats, or 8-bit integers with scales, which are little more than a quarter of the bytes.
 
 #include "memory.h"
 #include "vectors.h"
@@ -11,8 +11,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cmath>
-#include <vector>
 
 namespace {
 
@@ -36,19 +34,17 @@ struct GRU {
     float *out;
 };
 
-// A temporal sampler: a GRU of layers, and a linear layer.
-struct Scoring {
-    // (sequences, positions), (sequences, positions) and (sequences); what the first layer takes are the first two, and
-    // the third less than 0, beside each other.
-    const float *attention, *hallucination, *similarity;
-    int64_t sequences, positions;
+// A GRU of layers, and a linear layer of what it gives, cut off at 0 before or not.
+struct Head {
+    const float* in;  // (sequences, inputs)
+    int64_t sequences;
     const GRU* layers;  // of which weights and sizes are given
     int64_t count;
-    const float *memory;  // (layers, sequences, hidden), or null for zeros
+    const float* memory;  // (layers, sequences, hidden), or null for zeros
+    int64_t rectified;
     const float *weights, *bias;  // (outputs, hidden), (outputs)
     int64_t outputs;
-    // The next memory; and (sequences, outputs).
-    float *next, *out;
+    float *next, *out;  // the next memory; and (sequences, outputs)
 };
 
 }  // extern "C"
@@ -170,15 +166,13 @@ void multiply(const Rows<Weight>& rows, int64_t count, const float* in, int64_t 
             products<1, 1>(rows.from(i), in + j * rows.depth, sequences, out + i * sequences + j);
 }
 
-inline float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
-
 template <typename Weight>
 void step(const GRU& c) {
     const int64_t gates = 3 * c.hidden;
     const Rows<Weight> of_inputs{static_cast<const Weight*>(c.input_weights), c.inputs, c.input_bias, c.input_scales};
     const Rows<Weight> of_hidden{static_cast<const Weight*>(c.memory_weights), c.hidden, c.memory_bias,
                                  c.memory_scales};
-    const Room<float> sums(2 * gates * c.sequences);  // (gates, sequences), of each product
+    const Room<float> sums(2 * gates * c.sequences + LANES);  // (gates, sequences), of each product
     float *of_input = sums.data(), *of_memory = of_input + gates * c.sequences;
 #pragma omp parallel
     {
@@ -188,16 +182,19 @@ void step(const GRU& c) {
         multiply(of_inputs.from(first), count, c.in, c.sequences, of_input + first * c.sequences);
         multiply(of_hidden.from(first), count, c.memory, c.sequences, of_memory + first * c.sequences);
 #pragma omp barrier
+        const int64_t cells = c.hidden * c.sequences;
 #pragma omp for schedule(static)
-        for (int64_t unit = 0; unit < c.hidden; ++unit)
-            for (int64_t sequence = 0; sequence < c.sequences; ++sequence) {
-                const int64_t at = unit * c.sequences + sequence, gate = c.hidden * c.sequences;
-                const float reset = sigmoid(of_input[at] + of_memory[at]);
-                const float update = sigmoid(of_input[at + gate] + of_memory[at + gate]);
-                const float candidate = std::tanh(of_input[at + 2 * gate] + reset * of_memory[at + 2 * gate]);
-                const int64_t here = sequence * c.hidden + unit;
-                c.out[here] = candidate + update * (c.memory[here] - candidate);
+        for (int64_t at = 0; at < cells; at += LANES) {
+            const auto gate = [&](const float* of, int64_t number) { return load(of + number * cells + at); };
+            const Vector reset = sigmoid(gate(of_input, 0) + gate(of_memory, 0));
+            float updates[LANES], candidates[LANES];
+            store(updates, sigmoid(gate(of_input, 1) + gate(of_memory, 1)));
+            store(candidates, tanh(gate(of_input, 2) + reset * gate(of_memory, 2)));
+            for (int64_t i = 0; i < std::min(LANES, cells - at); ++i) {
+                const int64_t unit = (at + i) / c.sequences, here = (at + i) % c.sequences * c.hidden + unit;
+                c.out[here] = candidates[i] + updates[i] * (c.memory[here] - candidates[i]);
             }
+        }
     }
 }
 
@@ -207,17 +204,12 @@ extern "C" {
 
 void foveabench_gru(const GRU* call) { call->input_scales ? step<int8_t>(*call) : step<float>(*call); }
 
-void foveabench_score(const Scoring* call) {
-    const Scoring& c = *call;
+void foveabench_head(const Head* call) {
+    const Head& c = *call;
     const int64_t hidden = c.layers->hidden, size = c.sequences * hidden;
-    std::vector<float> inputs, zeros(c.memory ? 0 : size), scores(c.sequences * c.outputs);
-    for (int64_t i = 0; i < c.sequences; ++i) {
-        const int64_t first = i * c.positions, end = first + c.positions;
-        inputs.insert(inputs.end(), c.attention + first, c.attention + end);
-        inputs.insert(inputs.end(), c.hallucination + first, c.hallucination + end);
-        inputs.push_back(-c.similarity[i]);
-    }
-    const float* in = inputs.data();
+    const Room<float> zeros(size), last(size), scores(c.sequences * c.outputs);
+    std::fill_n(zeros.data(), size, 0.0f);
+    const float* in = c.in;
     for (int64_t i = 0; i < c.count; ++i) {
         GRU layer = c.layers[i];
         layer.in = in, layer.sequences = c.sequences;
@@ -226,7 +218,8 @@ void foveabench_score(const Scoring* call) {
         foveabench_gru(&layer);
         in = layer.out;
     }
-    multiply(Rows<float>{c.weights, hidden, c.bias, nullptr}, c.outputs, in, c.sequences, scores.data());
+    for (int64_t i = 0; i < size; ++i) last[i] = c.rectified && in[i] < 0 ? 0 : in[i];
+    multiply(Rows<float>{c.weights, hidden, c.bias, nullptr}, c.outputs, last.data(), c.sequences, scores.data());
     for (int64_t i = 0; i < c.sequences; ++i)
         for (int64_t output = 0; output < c.outputs; ++output)
             c.out[i * c.outputs + output] = scores[output * c.sequences + i];

@@ -69,6 +69,16 @@ inline Vector power_of_two(Vector x) {
 // exp(x) for x <= 0, off by 2e-7 at most.
 inline Vector exponential(Vector x) { return power_of_two(x * LOG2E); }
 
+inline Vector sigmoid(Vector x) {
+    const Vector small = exponential(x > 0 ? -x : x), share = 1.0f / (1.0f + small);
+    return x > 0 ? share : small * share;
+}
+
+inline Vector tanh(Vector x) {
+    const Vector small = exponential(x > 0 ? -2.0f * x : 2.0f * x), size = (1.0f - small) / (1.0f + small);
+    return x > 0 ? size : -size;
+}
+
 // What a product is added to: nothing, one row of biases, or what is there.
 enum class Onto { nothing, bias, sums };
 

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
+from adaptive_models import native
 from adaptive_models.classifier import GRUHead, ThreeHeads
+from adaptive_models.native import inference
+from adaptive_models.recurrent import FEW_SEQUENCES, Int8GRU
 
 CLASSES = (5, 3)
 
@@ -153,3 +161,88 @@ def test_meta_device_and_half_precision(device: str, dtype: torch.dtype) -> None
 def test_wrong_features_are_named(features: tuple[Tensor | None, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         three_heads()(*features)
+
+
+# --- the compiled operator ---
+
+compiled = pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of frames that the operator takes."""
+    taken: list[int] = []
+    call = inference.Head.__call__
+
+    def counting(self: inference.Head, inputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        taken.append(len(inputs))
+        return call(self, inputs, *rest)
+
+    monkeypatch.setattr(inference.Head, "__call__", counting)
+    return taken
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    frames=st.integers(1, FEW_SEQUENCES + 1),
+    inputs=st.integers(1, 50),
+    classes=st.lists(st.integers(1, 30), min_size=1, max_size=3),
+    hidden=st.integers(1, 40),
+    layers=st.integers(1, 3),
+    remembers=st.booleans(),
+    int8=st.booleans(),
+)
+def test_logits_of_a_head_are_those_of_its_layers_in_double_precision(
+    frames: int, inputs: int, classes: list[int], hidden: int, layers: int, remembers: bool, int8: bool
+) -> None:
+    torch.manual_seed(0)
+    head = GRUHead(inputs, tuple(classes), hidden, layers).eval()
+    exact = copy.deepcopy(head).double()
+    if int8:
+        rounded = Int8GRU(head.rnn)
+        head.rnn = rounded  # type: ignore[assignment]
+        exact.rnn = Int8GRU(copy.deepcopy(exact.rnn).float())  # type: ignore[assignment]
+        exact = exact.double()
+    features = torch.randn(inputs, frames).T
+    memory = torch.randn(frames, layers, hidden).transpose(0, 1) if remembers else None
+    with torch.inference_mode():
+        logits, following = head(features, memory)
+        true, true_following = exact(features.double(), None if memory is None else memory.double())
+    assert [group.shape for group in logits] == [(frames, count) for count in classes]
+    for own, other in zip((*logits, following), (*true, true_following), strict=True):
+        torch.testing.assert_close(own.double(), other, rtol=0, atol=5e-6)
+
+
+@compiled
+def test_the_operator_takes_frames_in_inference_that_nobody_follows(steps: list[int]) -> None:
+    head = GRUHead(6, CLASSES, hidden=16).eval()
+    features, expected = torch.randn(2, 6), []
+    expected = [group.detach() for group in head(features)[0]]
+    assert not steps
+    with torch.inference_mode():
+        torch.testing.assert_close(list(head(features)[0]), expected)
+        assert steps == [2]
+        calls: list[str] = []
+        for layer in (head.rnn, head.relu, head.classifiers[1]):
+            hook = layer.register_forward_hook(lambda *_: calls.append("hook"))
+            head(features)
+            hook.remove()
+        assert calls == ["hook"] * 3
+        head.train()
+        head(features)
+        head.eval()
+        head(torch.randn(FEW_SEQUENCES + 1, 6))
+    assert steps == [2]
+
+
+@compiled
+def test_weights_of_a_head_that_change_are_noticed(steps: list[int]) -> None:
+    head, features = GRUHead(6, CLASSES, hidden=16).eval(), torch.randn(1, 6)
+    for weight in (head.rnn.weight_ih_l1, head.classifiers[0].weight, head.classifiers[1].bias):
+        with torch.inference_mode():
+            before = torch.cat(head(features)[0], dim=1)
+            weight.mul_(3)
+            after = torch.cat(head(features)[0], dim=1)
+        assert not torch.allclose(before, after)
+        torch.testing.assert_close(after, torch.cat(head(features)[0], dim=1).detach())
+    assert len(steps) == 6

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,12 +135,12 @@ class TestOperator:
         """The numbers of maps that the operator took."""
         taken: list[int] = []
 
-        def counting(weights: object, attention: Tensor, memory: object) -> object:
+        def counting(self: inference.Hallucination, attention: Tensor, memory: Any) -> object:
             taken.append(len(attention))
-            return hallucinate(weights, attention, memory)  # type: ignore[arg-type]
+            return call(self, attention, memory)
 
-        hallucinate = inference.hallucinate
-        monkeypatch.setattr(inference, "hallucinate", counting)
+        call = inference.Hallucination.__call__
+        monkeypatch.setattr(inference.Hallucination, "__call__", counting)
         return taken
 
     @given(

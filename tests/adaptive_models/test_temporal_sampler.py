@@ -124,13 +124,13 @@ compiled = pytest.mark.skipif(native.operators() is None, reason="no compiled op
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers of frames that the operator scores."""
     taken: list[int] = []
-    call = inference.Scorer.__call__
+    call = inference.Head.__call__
 
-    def counting(self: inference.Scorer, attention: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        taken.append(len(attention))
-        return call(self, attention, *rest)
+    def counting(self: inference.Head, inputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        taken.append(len(inputs))
+        return call(self, inputs, *rest)
 
-    monkeypatch.setattr(inference.Scorer, "__call__", counting)
+    monkeypatch.setattr(inference.Head, "__call__", counting)
     return taken
 
 
