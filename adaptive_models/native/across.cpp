@@ -94,93 +94,133 @@ int64_t lines_at_a_time(const Maps& c) {
     return std::max<int64_t>(1, std::min(MOST_LINES, (c.height + parts - 1) / parts));
 }
 
+// Positions from `from` to `to` of line y of an image, some of which may have been computed with those before them.
+struct Positions {
+    int64_t image, y, from, to, done;
+    int64_t corner;  // of their footprints, in planes
+};
+
+// What a thread has for one vector of positions at a time.
+class Vectors {
+    const Maps& c;
+    const Pairwise& of;
+    const Planes& planes;
+    const int64_t depth, places, next;  // inputs, neighbours, floats of the weights of a neighbour
+    const Room<float> query, differences, activations, weights, sums;
+    const Room<int64_t> offsets;
+
+   public:
+    Vectors(const Maps& c, const Pairwise& of, const Planes& planes)
+        : c(c), of(of), planes(planes), depth(c.relation + 2), places(of.side * of.side), next(c.groups * LANES),
+          query(depth * LANES), differences(depth * LANES), activations(c.relation * LANES), weights(places * next),
+          sums(c.values * LANES), offsets(places) {
+        for (int64_t place = 0; place < places; ++place)
+            offsets[place] = place / of.side * planes.across + place % of.side;
+    }
+
+    // Weights of all neighbours, before the softmax.
+    void weigh(const Positions& at) const {
+        const float *maps[LANES], *features[LANES];
+        for (int64_t i = 0; i < at.to - at.from; ++i) {
+            const int64_t here = at.y * c.width + at.from + i;
+            maps[i] = c.maps + (at.image * c.height * c.width + here) * c.stride;
+            features[i] = of.query_places + 2 * here;
+        }
+        spread(maps, at.to - at.from, c.relation, query.data(), LANES);
+        spread(features, at.to - at.from, 2, query.data() + c.relation * LANES, LANES);
+        for (int64_t place = 0; place < places; ++place) {
+            const float* key = planes.floats.data() + at.corner + offsets[place];
+            for (int64_t i = 0; i < depth; ++i)
+                store(differences.data() + i * LANES,
+                      larger(load(query.data() + i * LANES) - load(key + i * planes.apart), Vector{}));
+            mix<true, true>(differences.data(), depth, of.first, whole(c.relation, LANES), of.bias, c.relation,
+                            activations.data());
+            mix<false, false>(activations.data(), c.relation, of.second, c.groups, nullptr, c.groups,
+                              weights.data() + place * next);
+        }
+    }
+
+    // The softmax of a group, but for the share of 1 that each part of the sum is, which it returns.
+    Vector soften(int64_t group) const {
+        float* w = weights.data() + group * LANES;
+        Vector most_alike = load(w), sum = Vector{};
+        for (int64_t place = 1; place < places; ++place) most_alike = larger(most_alike, load(w + place * next));
+        const Vector top = most_alike * LOG2E;
+        for (int64_t place = 0; place < places; ++place) {
+            const Vector each = power_of_two(load(w + place * next) * LOG2E - top);
+            store(w + place * next, each);
+            sum += each;
+        }
+        return 1.0f / sum;
+    }
+
+    void sum_values(const Positions& at, int64_t group, Vector share_of) const {
+        const float* w = weights.data() + group * LANES;
+        const float* near = planes.floats.data() + (depth + group) * planes.apart + at.corner;
+        const int64_t shares = c.values / c.groups, next_share = c.groups * planes.apart;
+        for (int64_t share = 0; share < shares; share += 8)
+            with_count<8>(shares - share, [&](auto together) {
+                Vector aggregated[together] = {};
+                for (int64_t place = 0; place < places; ++place) {
+                    const Vector weight = load(w + place * next);
+                    const float* value = near + share * next_share + offsets[place];
+                    for (int64_t i = 0; i < together; ++i) aggregated[i] += weight * load(value + i * next_share);
+                }
+                for (int64_t i = 0; i < together; ++i)
+                    store(sums.data() + ((share + i) * c.groups + group) * LANES,
+                          larger(aggregated[i] * share_of, Vector{}));
+            });
+    }
+
+    // Adds the weights of neighbours within the map to its attention, (H * W, G).
+    void look(const Positions& at, int64_t group, Vector share_of, float* attention) const {
+        for (int64_t place = 0; place < places; ++place) {
+            const int64_t row = at.y + place / of.side - of.side / 2;
+            if (row < 0 || row >= c.height) continue;
+            const float* w = weights.data() + place * next + group * LANES;
+            for (int64_t x = at.done; x < at.to; ++x) {
+                const int64_t column = x + place % of.side - of.side / 2;
+                if (column >= 0 && column < c.width)
+                    attention[(row * c.width + column) * c.groups + group] += w[x - at.from] * share_of[x - at.from];
+            }
+        }
+    }
+
+    void write(const Positions& at) const {
+        for (int64_t x = at.from; x < at.to; ++x) {
+            float* out = c.out + ((at.image * c.height + at.y) * c.width + x) * c.out_stride;
+            for (int64_t channel = 0; channel < c.values; ++channel) out[channel] = sums[channel * LANES + x - at.from];
+            out[c.values] = 1.0f;
+        }
+    }
+};
+
 }  // namespace
 
 void attend_across(const Maps& c, const Pairwise& of, float* partial) {
-    const int64_t depth = c.relation + 2, hidden = whole(c.relation, LANES), places = of.side * of.side;
-    const int64_t shares = c.values / c.groups, reach = c.height * c.width * c.groups;
     const int64_t lines = lines_at_a_time(c), bands = (c.height + lines - 1) / lines;
     const Planes planes(c, of, lines);
-    const int64_t next_share = c.groups * planes.apart;
-    const float *keys = planes.floats.data(), *values = keys + depth * planes.apart;
-    const Room<float> query(depth * LANES), differences(depth * LANES), activations(c.relation * LANES);
-    const Room<float> weights(places * c.groups * LANES), sums(c.values * LANES);
-    const Room<int64_t> offsets(places);
-    for (int64_t place = 0; place < places; ++place)
-        offsets[place] = place / of.side * planes.across + place % of.side;
+    const Vectors vectors(c, of, planes);
 
 #pragma omp for schedule(static)
     for (int64_t unit = 0; unit < c.images * bands; ++unit) {
-        const int64_t first = unit % bands * lines, end = std::min(first + lines, c.height);
-        const int64_t base = unit / bands * c.height * c.width;
-        planes.fill(c, of, c.maps + base * c.stride, first, end - first);
+        const int64_t image = unit / bands, first = unit % bands * lines, end = std::min(first + lines, c.height);
+        planes.fill(c, of, c.maps + image * c.height * c.width * c.stride, first, end - first);
         for (int64_t y = first; y < end; ++y)
             for (int64_t done = 0; done < c.width; done += LANES) {
                 // The last vector of a line begins early enough to be full, if the line is long enough for one.
                 const int64_t from = std::max<int64_t>(0, std::min(done, c.width - LANES));
-                const int64_t to = std::min(from + LANES, c.width), here = y * c.width + from;
-                const float *positions[LANES], *position_features[LANES];
-                for (int64_t i = 0; i < to - from; ++i) {
-                    positions[i] = c.maps + (base + here + i) * c.stride;
-                    position_features[i] = of.query_places + 2 * (here + i);
-                }
-                spread(positions, to - from, c.relation, query.data(), LANES);
-                spread(position_features, to - from, 2, query.data() + c.relation * LANES, LANES);
-                const int64_t corner = (y - first) * planes.across + from;
-                for (int64_t place = 0; place < places; ++place) {
-                    const float* key = keys + corner + offsets[place];
-                    for (int64_t i = 0; i < depth; ++i)
-                        store(differences.data() + i * LANES,
-                              larger(load(query.data() + i * LANES) - load(key + i * planes.apart), Vector{}));
-                    mix<true, true>(differences.data(), depth, of.first, hidden, of.bias, c.relation,
-                                    activations.data());
-                    mix<false, false>(activations.data(), c.relation, of.second, c.groups, nullptr, c.groups,
-                                      weights.data() + place * c.groups * LANES);
-                }
+                const Positions at{image, y, from, std::min(from + LANES, c.width), done,
+                                   (y - first) * planes.across + from};
+                vectors.weigh(at);
                 for (int64_t group = 0; group < c.groups; ++group) {
-                    float* w = weights.data() + group * LANES;
-                    const float* near = values + group * planes.apart + corner;
-                    const int64_t next = c.groups * LANES;
-                    Vector most_alike = load(w), sum = Vector{};
-                    for (int64_t place = 1; place < places; ++place)
-                        most_alike = larger(most_alike, load(w + place * next));
-                    const Vector top = most_alike * LOG2E;
-                    for (int64_t place = 0; place < places; ++place) {
-                        const Vector each = power_of_two(load(w + place * next) * LOG2E - top);
-                        store(w + place * next, each);
-                        sum += each;
-                    }
-                    const Vector share_of = 1.0f / sum;
-                    for (int64_t share = 0; share < shares; share += 8)
-                        with_count<8>(shares - share, [&](auto together) {
-                            Vector aggregated[together] = {};
-                            for (int64_t place = 0; place < places; ++place) {
-                                const Vector weight = load(w + place * next);
-                                const float* value = near + share * next_share + offsets[place];
-                                for (int64_t i = 0; i < together; ++i)
-                                    aggregated[i] += weight * load(value + i * next_share);
-                            }
-                            for (int64_t i = 0; i < together; ++i)
-                                store(sums.data() + ((share + i) * c.groups + group) * LANES,
-                                      larger(aggregated[i] * share_of, Vector{}));
-                        });
+                    const Vector share_of = vectors.soften(group);
+                    vectors.sum_values(at, group, share_of);
                     if (c.attention)
-                        for (int64_t place = 0; place < places; ++place) {
-                            const int64_t row = y + place / of.side - of.side / 2;
-                            if (row < 0 || row >= c.height) continue;
-                            float* out = partial + (unit / bands * c.height + y) * reach + row * c.width * c.groups;
-                            for (int64_t x = done; x < to; ++x) {
-                                const int64_t column = x + place % of.side - of.side / 2;
-                                if (column >= 0 && column < c.width)
-                                    out[column * c.groups + group] += w[place * next + x - from] * share_of[x - from];
-                            }
-                        }
+                        vectors.look(at, group, share_of,
+                                     partial + (image * c.height + y) * c.height * c.width * c.groups);
                 }
-                for (int64_t i = 0; i < to - from; ++i) {
-                    float* out = c.out + (base + here + i) * c.out_stride;
-                    for (int64_t channel = 0; channel < c.values; ++channel) out[channel] = sums[channel * LANES + i];
-                    out[c.values] = 1.0f;
-                }
+                vectors.write(at);
             }
     }
 }

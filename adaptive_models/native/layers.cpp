@@ -1,5 +1,5 @@
 // Layers of SAN for inference, those that follow each other as one. Rows are positions, with their channels beside each
-// other; callers check shapes (see inference.py).
+// other; callers check shapes (see layers.py).
 
 #include "attention.h"
 #include "products.h"

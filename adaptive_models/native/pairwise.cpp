@@ -1,6 +1,6 @@
 // Pairwise local attention: for a few positions at a time it subtracts keys from the query, runs the two 1x1 convolutions
 // over the footprint with their batch norms folded in, and the softmax, and sums the values. Callers check shapes (see
-// inference.py).
+// layers.py).
 //
 // Where reflection repeats a neighbour, it is computed once, with its multiplicity.
 

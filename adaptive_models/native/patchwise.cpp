@@ -1,5 +1,5 @@
 // Patchwise local attention: for a few positions at a time it runs the norm and the two 1x1 convolutions over query and
-// keys, place after place of the footprint, and sums the values. Callers check shapes (see inference.py).
+// keys, place after place of the footprint, and sums the values. Callers check shapes (see layers.py).
 //
 // Every place of a footprint has weights of its own, so that a neighbour that reflection repeats is computed as often
 // as it is there; it is read where it lies, with no padding made.
