@@ -12,7 +12,7 @@
 
 constexpr int64_t PANEL = COLUMNS * LANES;  // columns of a panel of weights
 constexpr int64_t BLOCK = 10 * TALL;        // rows that share a sweep over the weights, at most
-constexpr int64_t DEEP = 160;               // depth of a part of a panel, which all take in turn; longer sums round more
+constexpr int64_t DEEP = 160;               // depth of a part of a panel; longer sums round more
 constexpr int64_t AHEAD = 16;               // rows of weights by which memory is asked for them beforehand
 
 // Weights (panels, depth, PANEL), of which the last panel has only as many whole vectors as it needs; biases (width) or
