@@ -6,11 +6,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+from adaptive_models.native import inference
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +43,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of frames that the compiled operator of samplers and classifiers takes."""
+    taken: list[int] = []
+    call = inference.Head.__call__
+
+    def counting(self: inference.Head, inputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        taken.append(len(inputs))
+        return call(self, inputs, *rest)
+
+    monkeypatch.setattr(inference.Head, "__call__", counting)
+    return taken

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from adaptive_models import native
 from adaptive_models.classifier import GRUHead, ThreeHeads
-from adaptive_models.native import inference
 from adaptive_models.recurrent import FEW_SEQUENCES, Int8GRU
 
 CLASSES = (5, 3)
@@ -166,20 +164,6 @@ def test_wrong_features_are_named(features: tuple[Tensor | None, ...], message: 
 # --- the compiled operator ---
 
 compiled = pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of frames that the operator takes."""
-    taken: list[int] = []
-    call = inference.Head.__call__
-
-    def counting(self: inference.Head, inputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        taken.append(len(inputs))
-        return call(self, inputs, *rest)
-
-    monkeypatch.setattr(inference.Head, "__call__", counting)
-    return taken
 
 
 @settings(deadline=None, max_examples=60)

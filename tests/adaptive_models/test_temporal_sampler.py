@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from adaptive_models import native
 from adaptive_models.checkpoints import load_reference
-from adaptive_models.native import inference
 from adaptive_models.recurrent import FEW_SEQUENCES, Int8GRU
 from adaptive_models.ssim import ssim
 from adaptive_models.temporal_sampler import TemporalSampler, greedy, gumbel
@@ -120,20 +118,6 @@ def test_gumbel_draws_from_the_softmax_and_repeats_with_its_seed() -> None:
 compiled = pytest.mark.skipif(native.operators() is None, reason="no compiled operators here")
 
 
-@pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of frames that the operator scores."""
-    taken: list[int] = []
-    call = inference.Head.__call__
-
-    def counting(self: inference.Head, inputs: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        taken.append(len(inputs))
-        return call(self, inputs, *rest)
-
-    monkeypatch.setattr(inference.Head, "__call__", counting)
-    return taken
-
-
 @settings(deadline=None, max_examples=60)
 @given(
     frames=st.integers(1, FEW_SEQUENCES),
@@ -166,12 +150,12 @@ def test_scores_are_those_of_the_layers_in_double_precision(
 
 
 @compiled
-def test_the_operator_scores_in_inference_what_nobody_follows(sampler: TemporalSampler, scored: list[int]) -> None:
+def test_the_operator_scores_in_inference_what_nobody_follows(sampler: TemporalSampler, steps: list[int]) -> None:
     expected = [each.detach() for each in sampler(*frame(2))]
-    assert not scored
+    assert not steps
     with torch.inference_mode():
         found = sampler(*frame(2))
-        assert scored == [2]
+        assert steps == [2]
         torch.testing.assert_close(list(found), expected)  # two roundings, each off by about 1e-7
         calls: list[str] = []
         for layer in (sampler.rnn, sampler.fc_out):
@@ -183,11 +167,11 @@ def test_the_operator_scores_in_inference_what_nobody_follows(sampler: TemporalS
             del vars(layer)["forward"]
         assert calls == ["hook", "method"] * 2
         sampler(*frame(FEW_SEQUENCES + 1))
-    assert scored == [2]
+    assert steps == [2]
 
 
 @compiled
-def test_weights_of_the_operator_that_change_are_noticed(sampler: TemporalSampler, scored: list[int]) -> None:
+def test_weights_of_the_operator_that_change_are_noticed(sampler: TemporalSampler, steps: list[int]) -> None:
     for weight in (sampler.rnn.weight_ih_l1, sampler.rnn.bias_ih_l0, sampler.fc_out.weight, sampler.fc_out.bias):
         with torch.inference_mode():
             before, _ = sampler(*frame(1))
@@ -199,4 +183,4 @@ def test_weights_of_the_operator_that_change_are_noticed(sampler: TemporalSample
     with torch.inference_mode():
         after, _ = sampler(*frame(1))
     torch.testing.assert_close(after, sampler(*frame(1))[0].detach())
-    assert len(scored) == 9
+    assert len(steps) == 9
