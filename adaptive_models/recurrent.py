@@ -117,7 +117,8 @@ def suits_head(
     return (
         native.suits_inference(inputs, *(() if memory is None else (memory,)))
         and type(gru) in (GRU, Int8GRU)
-        and all(type(linear) is nn.Linear for linear in linears)
+        and all(type(each) is nn.Linear and each.bias is not None for each in linears)
+        and all(each.in_features == gru.hidden_size for each in linears)
         and inputs.ndim == 2
         and 0 < len(inputs) <= FEW_SEQUENCES
         and inputs.shape[1] == gru.input_size

@@ -1,9 +1,10 @@
 """Local attention and what is beside it, compiled for this processor when the package is built, if a compiler is there.
 
 `footprints.cpp` opens footprints without copies, for training. For inference, `layers.cpp` is the layers of SAN that
-follow each other, with the products of `products.h`, and attention by `pairwise.cpp` and `patchwise.cpp`;
-`hallucinator.cpp` the hallucinator, `similarity.cpp` the SSIM of small maps, and `recurrent.cpp` single steps of GRUs,
-and of temporal samplers. Where they cannot run, `adaptive_models.strided`, the plain versions of
+follow each other, with the products of `products.h`, and attention by `pairwise.cpp`, by `across.cpp` of few groups,
+and by `patchwise.cpp`; `hallucinator.cpp` the hallucinator, `similarity.cpp` the SSIM of small maps, and
+`recurrent.cpp` single steps of GRUs, and of samplers and classifiers.
+Where they cannot run, `adaptive_models.strided`, the plain versions of
 `adaptive_models.attention`, or torch's own layers, do.
 """
 

@@ -230,3 +230,15 @@ def test_weights_of_a_head_that_change_are_noticed(steps: list[int]) -> None:
         assert not torch.allclose(before, after)
         torch.testing.assert_close(after, torch.cat(head(features)[0], dim=1).detach())
     assert len(steps) == 6
+
+
+@compiled
+def test_layers_that_the_operator_does_not_know_run_themselves(steps: list[int]) -> None:
+    head, features = GRUHead(6, (5,), hidden=16).eval(), torch.randn(1, 6)
+    head.classifiers[0] = torch.nn.Linear(16, 5, bias=False)
+    with torch.inference_mode():
+        assert head(features)[0][0].shape == (1, 5)
+        head.classifiers[0] = torch.nn.Linear(8, 5)
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            head(features)
+    assert not steps
